@@ -1,0 +1,56 @@
+"""What every data source gives: examples with labels that are known and inputs that are read when asked for."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Unreadable(Exception):
+    """One example that cannot be decoded: which, and why. The caller counts it, names it and goes on."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name, self.why = name, why
+        super().__init__(f"{name}: {why}")
+
+
+class Examples(ABC):
+    """A split of a data set. Picklable, so that worker processes can read from it.
+
+    `labels` are class indices, int64 of shape (N,).
+    """
+
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Where the example came from, as a person would look for it: `cats/7.jpg`, `train.parquet[17]`."""
+
+    @abstractmethod
+    def read(self, index: int) -> NDArray[np.generic]:
+        """The input as (C, *S): uint8 for images with C 1 or 3, float32 for signals and volumes; sizes may differ.
+
+        Raises:
+            Unreadable: it cannot be decoded.
+        """
+
+    def array(self) -> NDArray[np.generic] | None:
+        """All inputs as one (N, C, *S) array where they already lie in memory in that form, else None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as found: its splits, its classes and what was noticed on the way."""
+
+    path: str
+    kind: str
+    classes: tuple[str, ...]
+    train: Examples
+    validation: Examples | None = None
+    test: Examples | None = None
+    notes: tuple[str, ...] = field(default=())

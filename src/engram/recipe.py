@@ -1,0 +1,332 @@
+"""What to run: frozen, complete, the same from the command line, a TOML file and Python.
+
+A recipe is written to the run folder before anything else, so a run can always be told, repeated and resumed.
+The three ways of giving one meet in `build`: `--optimizer.lr 1e-3`, `[optimizer] lr = 1e-3`, `optimizer={"lr": 1e-3}`.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from engram.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registered name with the settings its builder takes; which settings exist, the builder says."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _about(text: str, default: Any = MISSING, **more: Any) -> Any:
+    """A dataclass field with the sentence that help and documentation show."""
+    return (
+        field(default=default, metadata={"about": text}, **more)
+        if default is not MISSING
+        else field(metadata={"about": text}, **more)
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the examples come from and in what form the network sees them."""
+
+    path: str = _about("a folder, a file, or one of: digits mnist fashion_mnist cifar10 cifar100", "digits")
+    image_size: int | None = _about(
+        "side of the square the network sees, pixels (none: the data's own, or the model's)", None
+    )
+    stored_size: int | None = _about("side kept in memory, from which crops are cut (none: from image_size)", None)
+    validation: float = _about("share of the training split held out when the data brings no validation split", 0.1)
+    limit: int | None = _about("use at most so many training examples, drawn by class and seed", None)
+    memory: float | None = _about(
+        "GiB the resident set may take (none: half of what is free); larger sets stream", None
+    )
+    workers: int | None = _about("processes that decode a streamed set (none: one a core, at most 8)", None)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how the weights are fitted."""
+
+    epochs: float = _about("passes over the training split; 0.5 is half a pass", 10.0)
+    batch_size: int = _about("examples a step", 128)
+    accumulate: int = _about("micro-batches a step is split into, to save memory", 1)
+    label_smoothing: float = _about("share of the target spread evenly over the classes", 0.0)
+    clip_norm: float | None = _about("largest norm of the whole gradient (none: not clipped)", None)
+    average: float | None = _about("decay of an exponential moving average of the weights, used for evaluation", None)
+    patience: int | None = _about(
+        "epochs without a better validation result before stopping (none: run to the end)", None
+    )
+    save_every: float = _about("seconds between saved states inside an epoch", 60.0)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What it runs on. `auto` is decided by what the machine has, and `--plan` prints each decision and its reason."""
+
+    name: str = _about("auto, cpu, cuda, cuda:1, mps", "auto")
+    precision: str = _about("auto, float32, bfloat16", "auto")
+    memory_format: str = _about("auto, channels_last, contiguous", "auto")
+    threads: str = _about("auto (timed at the start) or a number", "auto")
+    allocator: str = _about("auto (keep freed memory; fewer page faults) or system", "auto")
+    compile: str = _about("auto (off on the CPU), on, off", "auto")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on."""
+
+    seed: int = _about("decides the initial weights, the split, the order and every augmentation", 0)
+    output: str = _about("the run folder (empty: runs/<date>-<model>-<data>)", "")
+    augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
+    views: tuple[str, ...] = _about("test-time averaging: words such as flip or crops:5", ())
+    data: Data = field(default_factory=Data)
+    model: Choice = field(default_factory=lambda: Choice("resnet20"))
+    optimizer: Choice = field(default_factory=lambda: Choice("nesterov"))
+    schedule: Choice = field(default_factory=lambda: Choice("one_cycle"))
+    training: Training = field(default_factory=Training)
+    device: Device = field(default_factory=Device)
+
+
+KEYS_OF_CHOICE = {"data": "path", "device": "name", "model": "name", "optimizer": "name", "schedule": "name"}
+"""`--model resnet20` means `--model.name resnet20`: the one word a section is named by."""
+
+
+def build(settings: Mapping[str, Any], base: Recipe | None = None, *, where: str = "recipe") -> Recipe:
+    """A recipe from nested or dotted settings laid over `base`; settings of `training` may stand at the top.
+
+    Text is read as the setting's type (`"1e-3"` as a float), so flags and TOML come the same way.
+
+    Raises:
+        UserError: an unknown setting, with the nearest one; a value of the wrong type; a value out of range.
+
+    >>> build({"model": "mlp", "optimizer.lr": "1e-3", "epochs": 3}).optimizer.settings["lr"]
+    0.001
+    """
+    recipe = base or Recipe()
+    for section, changes in _sections(settings, where).items():
+        if not section:
+            recipe = _overlay(recipe, changes, where, "")
+            continue
+        part = getattr(recipe, section)
+        if isinstance(part, Choice):
+            part = _choose(part, changes, f"{where}: {section}")
+        else:
+            part = _overlay(part, changes, where, f"{section}.")
+        recipe = replace(recipe, **{section: part})
+    _check(recipe)
+    return recipe
+
+
+def load(path: str | Path, base: Recipe | None = None) -> Recipe:
+    """The recipe in a TOML file, complete or only the settings that differ from `base`.
+
+    Raises:
+        UserError: no such file, no TOML, an unknown setting, a wrong type; the file is named.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no recipe file {path}", then="engram train --plan prints one to start from"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TOML file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return build(settings, base, where=str(path))
+
+
+def dumps(recipe: Recipe) -> str:
+    """The whole recipe as TOML that `load` reads back to an equal recipe; settings that are none are left out."""
+    top: list[str] = []
+    sections: list[str] = []
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        if isinstance(value, Choice):
+            rows = {"name": value.name, **value.settings}
+        elif is_dataclass(value):
+            rows = {one.name: getattr(value, one.name) for one in fields(value)}
+        else:
+            top += _lines({item.name: value})
+            continue
+        sections += ["", f"[{item.name}]", *_lines(rows)]
+    return "\n".join([*top, *sections]) + "\n"
+
+
+def options() -> list[tuple[str, str, str]]:
+    """Every setting as (dotted name, sentence, default), in the order of the recipe: what help prints."""
+    rows: list[tuple[str, str, str]] = []
+    recipe = Recipe()
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        if isinstance(value, Choice):
+            rows.append(
+                (item.name, f"engram show {item.name}s lists them; --{item.name}.SETTING for its own", value.name)
+            )
+        elif is_dataclass(value):
+            prefix = "" if item.name == "training" else f"{item.name}."
+            rows += [
+                (f"{prefix}{one.name}", one.metadata["about"], _shown(getattr(value, one.name)))
+                for one in fields(value)
+            ]
+        else:
+            rows.append((item.name, item.metadata["about"], _shown(value)))
+    return rows
+
+
+def _sections(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Settings grouped by section; the group of the recipe's own fields is named ''."""
+    own = {item.name for item in fields(Recipe)}
+    training = {item.name for item in fields(Training)}
+    grouped: dict[str, dict[str, Any]] = {}
+    for word, value in settings.items():
+        section, _, rest = word.replace("-", "_").partition(".")
+        if section in training and not rest:
+            grouped.setdefault("training", {})[section] = value
+        elif section not in own:
+            raise _unknown_setting(word, where)
+        elif section in KEYS_OF_CHOICE or section == "training":
+            group = grouped.setdefault(section, {})
+            if isinstance(value, Choice):
+                group |= {"name": value.name, **value.settings}
+            elif isinstance(value, Mapping) and not rest:
+                group |= {key.replace("-", "_"): one for key, one in value.items()}
+            elif rest:
+                group[rest] = value
+            elif section == "training":
+                raise UserError(f"{where}: training is a section of settings, not {value!r}", then="--epochs 20")
+            else:
+                group[KEYS_OF_CHOICE[section]] = value
+        elif rest:
+            raise _unknown_setting(word, where)
+        else:
+            grouped.setdefault("", {})[section] = value
+    return grouped
+
+
+def _unknown_setting(word: str, where: str) -> UserError:
+    known = [name for name, _, _ in options()]
+    tails = {name.rpartition(".")[2]: name for name in known}
+    near = nearest(word, known) or tails.get(nearest(word.rpartition(".")[2], tails) or "")
+    return UserError(f"{where}: there is no setting {word!r}", nearest=near, then="engram train --help lists them")
+
+
+def _choose(part: Choice, changes: Mapping[str, Any], where: str) -> Choice:
+    name = changes.get("name", part.name)
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{where}: a name is a word, not {name!r}")
+    kept = part.settings if name == part.name else {}  # another builder has other settings
+    given = {key: _literal(value) for key, value in changes.items() if key != "name"}
+    return Choice(name, {**kept, **given})
+
+
+def _overlay(part: Any, changes: Mapping[str, Any], where: str, prefix: str) -> Any:
+    types = get_type_hints(type(part))
+    for key, value in changes.items():
+        if key not in types:
+            raise _unknown_setting(prefix + key, where)
+        part = replace(part, **{key: _convert(value, types[key], f"{where}: {prefix}{key}")})
+    return part
+
+
+def _convert(value: Any, kind: Any, name: str) -> Any:
+    """The value as the annotated type; text is parsed, a wrong type is an error that says what was wanted."""
+    allowed = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+    if type(None) in allowed and (value is None or value == "none"):
+        return None
+    wanted = next(one for one in allowed if one is not type(None))
+    if get_origin(wanted) is tuple:
+        words = value.replace(" ", "").split(",") if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise UserError(f"{name} is a list of words, not {value!r}")
+        return tuple(word for word in words if word and word != "none")
+    try:
+        if wanted is str and isinstance(value, str | int | Path):
+            return str(value)
+        if wanted is int and not isinstance(value, bool) and (isinstance(value, str) or value == int(value)):
+            return int(value)
+        if wanted is float and not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    described = {int: "a whole number", float: "a number", str: "text"}[wanted]
+    raise UserError(f"{name} is {described}, not {value!r}")
+
+
+def _literal(value: Any) -> Any:
+    """Text of a free setting as a number, a truth value, none or a comma list; anything else stays text."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    if "," in value:
+        return tuple(_literal(part) for part in value.split(",") if part)
+    if value in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[value]
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _check(recipe: Recipe) -> None:
+    training, data = recipe.training, recipe.data
+    rules = [
+        ("epochs", training.epochs, training.epochs > 0, "more than 0"),
+        ("batch_size", training.batch_size, training.batch_size >= 1, "1 or more"),
+        ("accumulate", training.accumulate, 1 <= training.accumulate <= training.batch_size, "from 1 to batch_size"),
+        ("label_smoothing", training.label_smoothing, 0 <= training.label_smoothing < 1, "from 0 up to 1"),
+        ("clip_norm", training.clip_norm, training.clip_norm is None or training.clip_norm > 0, "more than 0, or none"),
+        ("average", training.average, training.average is None or 0 < training.average < 1, "between 0 and 1, or none"),
+        ("patience", training.patience, training.patience is None or training.patience >= 1, "1 or more, or none"),
+        ("save_every", training.save_every, training.save_every >= 0, "0 or more seconds"),
+        ("data.validation", data.validation, 0 <= data.validation < 1, "from 0 up to 1"),
+        ("data.image_size", data.image_size, data.image_size is None or data.image_size >= 1, "1 or more pixels"),
+        ("data.stored_size", data.stored_size, data.stored_size is None or data.stored_size >= 1, "1 or more pixels"),
+        ("data.limit", data.limit, data.limit is None or data.limit >= 1, "1 or more"),
+        ("data.memory", data.memory, data.memory is None or data.memory >= 0, "0 or more GiB"),
+        ("data.workers", data.workers, data.workers is None or data.workers >= 0, "0 or more"),
+        ("seed", recipe.seed, 0 <= recipe.seed < 2**63, "from 0 to 2^63 - 1"),
+    ]
+    for name, value, holds, allowed in rules:
+        if not holds:
+            raise UserError(f"{name} cannot be {value}", allowed=allowed)
+    words = [
+        ("device.precision", recipe.device.precision, ("auto", "float32", "bfloat16")),
+        ("device.memory_format", recipe.device.memory_format, ("auto", "channels_last", "contiguous")),
+        ("device.allocator", recipe.device.allocator, ("auto", "system")),
+        ("device.compile", recipe.device.compile, ("auto", "on", "off")),
+    ]
+    for name, value, allowed in words:
+        if value not in allowed:
+            raise UserError(f"{name} cannot be {value!r}", allowed=", ".join(allowed), nearest=nearest(value, allowed))
+    if recipe.device.threads != "auto" and not (recipe.device.threads.isdigit() and int(recipe.device.threads) >= 1):
+        raise UserError(f"device.threads cannot be {recipe.device.threads!r}", allowed="auto, or 1 or more")
+
+
+def _lines(rows: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in rows.items() if value is not None]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, int | float):
+        return repr(value)  # inf and nan are spelled the same in TOML
+    return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a TOML basic string
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ",".join(value) if isinstance(value, tuple) else str(value)

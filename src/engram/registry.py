@@ -1,0 +1,155 @@
+"""Names a person can type, what each builds, and the facts that belong to it.
+
+A decorator beside the builder is the whole entry: the function's name is the registry key is the command-line word.
+The packages are searched when a kind is first asked for, so that a new entry is one new file and no list to edit.
+A builder of one's own is named by its file: `mine.py:net`.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeVar
+
+from engram.errors import UserError, nearest, unknown
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+HOMES = {
+    "model": "engram.models",
+    "optimizer": "engram.optimizers",
+    "schedule": "engram.schedules",
+    "augmentation": "engram.augment",
+    "source": "engram.data.sources",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered builder and its facts."""
+
+    kind: str
+    name: str
+    build: Callable[..., Any]
+    summary: str
+    paper: str
+    year: int | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_entries: dict[str, dict[str, Entry]] = {kind: {} for kind in HOMES}
+_searched: set[str] = set()
+
+
+def register(kind: str, *, paper: str = "", year: int | None = None, **facts: Any) -> Callable[[F], F]:
+    """Enter the decorated builder under its own name.
+
+    The first line of its docstring is its summary. `paper` is the citation with section, `facts` what belongs to the
+    kind: a model's `parameters`, `macs` and `input`, an optimizer's `lr`.
+
+    Raises:
+        ValueError: the name is already taken by another module.
+    """
+
+    def enter(build: F) -> F:
+        name = build.__name__
+        held = _entries[kind].get(name)
+        if held is not None and held.build.__module__ != build.__module__:
+            raise ValueError(f"{kind} {name!r} is already registered by {held.build.__module__}")
+        summary = (inspect.getdoc(build) or "").partition("\n")[0]
+        _entries[kind][name] = Entry(kind, name, build, summary, paper, year, MappingProxyType(facts))
+        return build
+
+    return enter
+
+
+def names(kind: str, pattern: str = "*") -> list[str]:
+    """Registered names of a kind that match a shell pattern, in natural order (resnet20 before resnet110)."""
+    _search(kind)
+    return sorted((name for name in _entries[kind] if fnmatch(name, pattern)), key=_natural)
+
+
+def find(kind: str, name: str) -> Entry:
+    """The entry of that name; `path/to/mine.py:net` is a builder in a file of the user's own.
+
+    Raises:
+        UserError: no such entry, with the nearest match; or the file or the function in it does not exist.
+    """
+    if ".py:" in name:
+        return _own(kind, name)
+    _search(kind)
+    entry = _entries[kind].get(name)
+    if entry is None:
+        raise unknown(kind, name, _entries[kind], then=f"engram show {kind}s")
+    return entry
+
+
+def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple[str, ...] = ()) -> None:
+    """Refuse settings that the entry's builder does not take, before anything is built.
+
+    Args:
+        reserved: parameters that the caller fills in itself and a person cannot set.
+    """
+    parameters = inspect.signature(entry.build).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters if parameter.name not in reserved]
+    for word in settings:
+        if word not in known:
+            raise UserError(
+                f"{entry.kind} {entry.name!r} has no setting {word!r}",
+                allowed=", ".join(known) or "none",
+                nearest=nearest(word, known),
+                then=f"engram show {entry.kind}s {entry.name}",
+            )
+
+
+def _search(kind: str) -> None:
+    if kind in _searched:
+        return
+    home = importlib.import_module(HOMES[kind])
+    for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+        importlib.import_module(f"{home.__name__}.{module.name}")
+    _searched.add(kind)
+
+
+def _own(kind: str, name: str) -> Entry:
+    file, _, function = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"{kind} {name!r}: there is no file {file}", then="give it as path/to/file.py:function")
+    module = _import_file(path)
+    build = getattr(module, function, None)
+    if not callable(build):
+        own = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        raise UserError(f"{kind} {name!r}: {file} defines no {function!r}", nearest=nearest(function, own))
+    summary = (inspect.getdoc(build) or "").partition("\n")[0]
+    return Entry(kind, name, build, summary, "", None)
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"engram_own_{path.stem}", path.resolve())
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts: list[tuple[int, str]] = []
+    digits = ""
+    for character in name + "\0":
+        if character.isdigit():
+            digits += character
+            continue
+        if digits:
+            parts.append((int(digits), ""))
+            digits = ""
+        parts.append((-1, character))
+    return parts

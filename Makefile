@@ -50,6 +50,7 @@ run-environment dev-environment:
 	    exec "$$candidate" tools/environment.py "$(VENV)" $(@:-environment=); \
 	  fi; \
 	done; \
-	echo "engram needs Python 3.11, 3.12, 3.13 or 3.14; here is: $$("$$1" --version 2>&1 | tail -n 1 || true)" >&2; \
+	here=$$(command -v "$$1" >/dev/null 2>&1 && "$$1" --version 2>&1 | head -n 1 || echo "no $$1"); \
+	echo "engram needs Python 3.11, 3.12, 3.13 or 3.14; here is $$here" >&2; \
 	echo "  next: install one, or name it: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.12" >&2; \
 	exit 2

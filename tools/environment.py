@@ -65,7 +65,8 @@ def create(venv: Path) -> None:
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         raise SystemExit(
             f"{sys.executable} cannot make virtual environments: its module venv or ensurepip is missing\n"
-            "  next: on Debian or Ubuntu: sudo apt install python3-venv; or name another: make PYTHON=/path/to/python3.12"
+            "  next: on Debian or Ubuntu: sudo apt install python3-venv\n"
+            "  or name another Python: make PYTHON=/path/to/python3.12 ..."
         )
     print(f"making {venv} with Python {platform.python_version()} (once; a few minutes)", flush=True)
     venv.mkdir(parents=True)

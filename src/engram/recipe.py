@@ -85,6 +85,7 @@ class Recipe:
     output: str = _about("the run folder (empty: runs/<date>-<model>-<data>)", "")
     augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
     views: tuple[str, ...] = _about("test-time averaging: words such as flip or crops:5", ())
+    weights: str | None = _about("initial weights: a file, or torchvision for its official ones (none: by seed)", None)
     data: Data = field(default_factory=Data)
     model: Choice = field(default_factory=lambda: Choice("resnet20"))
     optimizer: Choice = field(default_factory=lambda: Choice("nesterov"))

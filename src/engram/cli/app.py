@@ -1,0 +1,67 @@
+"""The `engram` command: finds the verb, hands it its settings, and turns what cannot be used into a short message."""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from engram import __version__
+from engram.cli import data, doctor, evaluate, predict, report, resume, settings, show, train
+from engram.errors import UserError
+
+app = App(
+    name="engram",
+    version=__version__,
+    help="Trains vision networks, reviews what they forget, and shows why they learn or don't.",
+    default_parameter=Parameter(negative=()),
+)
+for verb in (
+    train.train,
+    resume.resume,
+    evaluate.evaluate,
+    predict.predict,
+    show.show,
+    data.data,
+    report.report,
+    doctor.doctor,
+):
+    app.command(verb)
+
+TAKES_SETTINGS = ("train", "resume")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process with its exit code: 0 done, 1 the run failed, 2 something given is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = dispatch(words)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of a pipe has had enough
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def dispatch(words: list[str]) -> int:
+    """Parse and call one verb; its exit code."""
+    given: dict[str, str] | None = None
+    if words and words[0] in TAKES_SETTINGS and not {"--help", "-h"} & set(words):
+        words, given = settings.split(words)
+    try:
+        command, bound, ignored = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UserError(
+            str(error).strip(), then=f"engram {words[0] if words else ''} --help".replace("  ", " ")
+        ) from None
+    if "settings" in ignored:
+        bound.arguments["settings"] = given or {}
+    return int(command(*bound.args, **bound.kwargs) or 0)

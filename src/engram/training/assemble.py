@@ -1,0 +1,198 @@
+"""From a recipe to everything a run needs: data, network, optimiser, schedule, device. Nothing is trained here."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engram import __version__, accounting, augment, models, optimizers, registry, schedules
+from engram.averaging import WeightAverage
+from engram.data.examples import Source
+from engram.data.open import open_source
+from engram.data.prepare import Prepared, prepare
+from engram.recipe import Recipe
+from engram.training import device, loop, pretrained, threads
+from engram.training.device import Decision, Machine
+from engram.training.evaluate import Views, figures, probabilities
+from engram.training.weights import Description
+
+Progress = Callable[[str, int, int], None]  # what is going on, done, of how many
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The progress callback that shows nothing."""
+
+
+@dataclass
+class Assembled:
+    """A recipe with everything built from it."""
+
+    recipe: Recipe
+    source: Source
+    prepared: Prepared
+    machine: Machine
+    parts: loop.Parts
+    state: loop.State
+    views: Views
+    description: Description
+    account: accounting.Account
+    decisions: list[Decision] = field(default_factory=list)
+    step_seconds: dict[int, float] = field(default_factory=dict)  # by thread count, where it was timed
+
+    def timed_step(self) -> Callable[[], object]:
+        """One training step (forward and backward) on a copy of the network: timing it changes nothing."""
+        net = copy.deepcopy(self.state.net)
+        rng = torch.Generator(device=self.machine.device).manual_seed(0)
+        count = min(self.parts.batch_size, len(self.parts.pool))
+        x, y = next(iter(self.parts.pool.batches([torch.arange(count)])))
+        spare = loop.State(net, torch.optim.SGD(net.parameters(), lr=0.0), rng)
+        spare.totals = torch.zeros(3, device=self.machine.device)
+
+        def step() -> None:
+            with torch.random.fork_rng(devices=[], enabled=True):
+                net.train()
+                loop.update(self.parts, spare, x, y)
+
+        return step
+
+    def calibrate_threads(self, why: str) -> Decision | None:
+        """Choose the thread count by timing, unless the recipe names it; returns what was decided."""
+        if self.machine.threads is not None:
+            torch.set_num_threads(self.machine.threads)
+            return None
+        self.step_seconds = threads.calibrate(self.timed_step(), threads.available_cores())
+        best = min(self.step_seconds, key=lambda count: self.step_seconds[count])
+        torch.set_num_threads(best)
+        timed = ", ".join(f"{count}: {1000 * seconds:.0f} ms" for count, seconds in self.step_seconds.items())
+        return Decision("device.threads", str(best), f"{why}; a step at {timed}")
+
+
+def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
+    """Build everything, in the order in which mistakes are cheapest to find: names first, then data, then memory.
+
+    Raises:
+        UserError: something in the recipe cannot be had.
+    """
+    check_names(recipe)
+    target, _ = device.find_device(recipe.device.name)
+    source = open_source(recipe.data.path, progress=lambda done, total: progress("downloading", done, total))
+    facts = registry.find("model", recipe.model.name).facts
+    prepared = prepare(
+        source,
+        recipe.data,
+        seed=recipe.seed,
+        device=target,
+        model_shape=facts.get("input"),
+        progress=lambda done, total: progress("reading", done, total),
+    )
+    torch.manual_seed(recipe.seed)
+    net = models.build(
+        recipe.model.name,
+        shape=prepared.shape,
+        num_classes=len(prepared.classes),
+        settings=recipe.model.settings,
+    )
+    if recipe.weights is not None:
+        pretrained.load(net, recipe.weights, recipe.model.name)
+    account = accounting.account(net, prepared.shape)
+    full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
+    batch_size = len(prepared.train) if full_batch else min(recipe.training.batch_size, len(prepared.train))
+    steps = loop.order.steps_per_epoch(len(prepared.train), batch_size)
+    dimensions = len(prepared.shape) - 1
+    machine = device.choose(recipe.device, dimensions=dimensions, total_steps=round(recipe.training.epochs * steps))
+    net.to(machine.device)
+    if machine.memory_format is not torch.contiguous_format:
+        net.to(memory_format=machine.memory_format)  # type: ignore[call-overload]
+    optimizer = optimizers.build(recipe.optimizer.name, net, recipe.optimizer.settings)
+    average = None if recipe.training.average is None else WeightAverage(net, recipe.training.average)
+    state = loop.build_state(net, optimizer, machine, average=average)
+    state.rng.manual_seed(recipe.seed)
+    words = augment.auto(prepared, source) if recipe.augment == ("auto",) else recipe.augment
+    size = prepared.shape[1:]
+    mean, std = torch.as_tensor(prepared.mean), torch.as_tensor(prepared.std)
+    composed = augment.compose(words, size=size, mean=mean, std=std, channels=prepared.shape[0])
+    views = augment.views(recipe.views, size=size, mean=mean, std=std)
+
+    def validate(judged: nn.Module) -> dict[str, float] | None:
+        if prepared.validation is None:
+            return None
+        probability = probabilities(judged, prepared.validation, views, machine, batch_size=EVALUATION_BATCH)
+        return figures(probability, prepared.validation.labels.cpu().numpy())
+
+    if machine.compile:
+        net.compile()
+    parts = loop.Parts(
+        pool=prepared.train,
+        augment=composed,
+        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
+        machine=machine,
+        validate=validate,
+        seed=recipe.seed,
+        epochs=recipe.training.epochs,
+        batch_size=batch_size,
+        accumulate=recipe.training.accumulate,
+        label_smoothing=recipe.training.label_smoothing,
+        clip_norm=recipe.training.clip_norm,
+        patience=recipe.training.patience,
+    )
+    description = Description(
+        model=recipe.model.name,
+        settings=dict(recipe.model.settings),
+        classes=tuple(prepared.classes),
+        shape=tuple(prepared.shape),
+        stored_shape=tuple(prepared.stored_shape),
+        mean=tuple(float(value) for value in prepared.mean),
+        std=tuple(float(value) for value in prepared.std),
+        views=tuple(recipe.views),
+        data=str(Path(recipe.data.path).name),
+    )
+    decisions = [*prepared.decisions, *machine.decisions]
+    if recipe.augment == ("auto",):
+        decisions.append(Decision("augment", ",".join(words) or "none", "suits this kind of data"))
+    if full_batch:
+        decisions.append(Decision("batch_size", str(batch_size), f"{recipe.optimizer.name} takes all examples at once"))
+    return Assembled(recipe, source, prepared, machine, parts, state, views, description, account, decisions)
+
+
+EVALUATION_BATCH = 256
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse an unknown model, optimiser, schedule or augmentation before any data is read."""
+    for kind, choice in (("model", recipe.model), ("optimizer", recipe.optimizer), ("schedule", recipe.schedule)):
+        registry.check_settings(
+            registry.find(kind, choice.name),
+            choice.settings,
+            reserved=("num_classes", "in_channels", "image_size", "parameters"),
+        )
+    for word in (*recipe.augment, *recipe.views):
+        if word != "auto":
+            augment.parse(word)
+
+
+def environment(assembled: Assembled) -> dict[str, Any]:
+    """The facts of environment.json: versions, machine, every choice and its reason."""
+    import platform
+
+    description = assembled.description
+    return {
+        "engram": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": device.describe_processor(),
+        "cores": threads.available_cores(),
+        "device": str(assembled.machine.device),
+        "choices": [{"setting": one.setting, "value": one.value, "reason": one.reason} for one in assembled.decisions],
+        "model": {
+            "name": description.model,
+            "parameters": assembled.account.parameters,
+            "macs": assembled.account.macs,
+            "input": list(description.shape),
+        },
+        "model_gflop_per_image": 6 * assembled.account.macs / 1e9,  # forward, and twice that backward; 2 a MAC
+    }

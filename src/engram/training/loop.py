@@ -1,0 +1,194 @@
+"""The training loop: read it from top to bottom.
+
+It yields an event after every update and after every pass, and does nothing else: no printing, no files. Between two
+events everything the rest depends on lies in `State`, so that whoever reads the events may save it at any of them,
+and a run that goes on from there computes the very same weights.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engram.augment.compose import Augment
+from engram.averaging import WeightAverage
+from engram.data.pool import Pool
+from engram.optimizers import set_lr
+from engram.regularizers import clip_norm
+from engram.tasks import classify
+from engram.training import order
+from engram.training.device import Machine
+from engram.training.events import Ended, Epoch, Event, NotFinite, Step
+
+LOOK_EVERY = 20  # steps between two looks at the loss on an accelerator, where each look waits for the device
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stays as it is while the weights change.
+
+    `validate` judges a network: {"loss": ..., "accuracy": ...} on the validation split, or None without one.
+    """
+
+    pool: Pool
+    augment: Augment
+    factor: Callable[[int, int], float]
+    machine: Machine
+    validate: Callable[[nn.Module], dict[str, float] | None]
+    seed: int
+    epochs: float
+    batch_size: int
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return order.steps_per_epoch(len(self.pool), self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return max(1, round(self.epochs * self.steps_per_epoch))
+
+
+@dataclass
+class State:
+    """All that changes, and so all that a saved state holds."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    rng: torch.Generator  # augmentation; on the device
+    average: WeightAverage | None = None
+    step: int = 0
+    judged: int = 0  # the step at which the last pass was measured
+    best: dict[str, float] | None = None  # validation figures of the best weights, with their epoch
+    stopped: bool = False  # early stopping has ended the run
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3))  # this pass: loss, correct, examples
+
+    def judged_net(self) -> AbstractContextManager[nn.Module]:
+        """The network that is evaluated and kept: inside the context it holds the averaged weights, where there are."""
+        return nullcontext(self.net) if self.average is None else self.average.applied()
+
+
+def train(parts: Parts, state: State) -> Iterator[Event]:
+    """Update the weights until the last step, yielding every event. Starts wherever `state` stands."""
+    per_epoch, total = parts.steps_per_epoch, parts.total_steps
+    while not state.stopped:
+        at_boundary = state.step % per_epoch == 0 or state.step == total
+        if at_boundary and state.judged < state.step:
+            yield judge(parts, state, epoch=-(-state.step // per_epoch))
+            continue
+        if state.step >= total:
+            yield Ended(state.step, "finished")
+            return
+        epoch, done = divmod(state.step, per_epoch)
+        indices = order.shuffled(len(parts.pool), seed=parts.seed, epoch=epoch)
+        left = order.batches(indices, parts.batch_size, start=done)[: total - state.step]
+        state.net.train()
+        begin = time.perf_counter()
+        for x, y in parts.pool.batches(left):
+            lr = set_lr(state.optimizer, parts.factor(state.step, total))
+            loss = update(parts, state, x, y)
+            if looked_at(state, parts.machine) and not torch.isfinite(state.totals[0]).item():
+                yield NotFinite(state.step + 1, "loss")
+                return
+            state.step += 1
+            now = time.perf_counter()
+            yield Step(state.step, state.step / per_epoch, loss, lr, len(y), now - begin)
+            begin = time.perf_counter()
+    yield Ended(state.step, "early_stopping")
+
+
+def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
+    """One step on one batch: augment, forward, loss per example, backward, update. Returns the mean loss.
+
+    A loss that is not finite leaves the weights as they were (on an accelerator it is noticed within `LOOK_EVERY`
+    steps, and then the saved state is what is kept).
+    """
+    batch = parts.augment(x, state.rng, parts.machine.dtype)
+    partner = None if batch.partner is None else y[batch.partner]
+    micro = -(-len(y) // parts.accumulate)
+
+    def gradient() -> Tensor:
+        state.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=y.device)
+        for start in range(0, len(y), micro):
+            part = slice(start, start + micro)
+            with parts.machine.autocast():
+                logits = state.net(batch.x[part])
+            losses = classify.losses(
+                logits,
+                y[part],
+                smoothing=parts.label_smoothing,
+                partner=None if partner is None else partner[part],
+                weight=None if batch.weight is None else batch.weight[part],
+            )
+            (losses.sum() / len(y)).backward()
+            measured.append((losses.detach().sum(), classify.correct(logits, y[part]).sum()))
+            total += losses.detach().sum() / len(y)
+        if parts.clip_norm is not None:
+            clip_norm(state.net.parameters(), parts.clip_norm)
+        return total
+
+    measured: list[tuple[Tensor, Tensor]] = []
+    if needs_closure(state.optimizer):  # it calls back as often as its line search wants; the first call counts
+        loss = torch.as_tensor(state.optimizer.step(gradient))
+        measured = measured[: -(-len(y) // micro)]
+    else:
+        loss = gradient()
+        if parts.machine.device.type != "cpu" or torch.isfinite(loss):
+            state.optimizer.step()
+    for part_loss, part_correct in measured:
+        state.totals += torch.stack([part_loss, part_correct, torch.full_like(part_loss, 0.0)])
+    state.totals[2] += len(y)
+    if state.average is not None:
+        state.average.update()
+    return loss
+
+
+def judge(parts: Parts, state: State, *, epoch: int) -> Epoch:
+    """Measure the pass that just ended, remember whether it was the best, and decide on early stopping."""
+    loss, correct, examples = state.totals.tolist()
+    train_figures = {"loss": loss / examples, "accuracy": correct / examples}
+    state.totals.zero_()
+    state.judged = state.step
+    with state.judged_net() as net:
+        validation = parts.validate(net)
+    better = validation is None or state.best is None or rank(validation) > rank(state.best)
+    if better:
+        state.best = {"epoch": epoch, "step": state.step, **(validation or train_figures)}
+    elif parts.patience is not None and state.best is not None:
+        state.stopped = epoch - state.best["epoch"] >= parts.patience
+    return Epoch(epoch, state.step, state.optimizer.param_groups[0]["lr"], train_figures, validation, better)
+
+
+def rank(figures: dict[str, float]) -> tuple[float, float]:
+    """What makes weights the better ones: accuracy first, then the loss."""
+    return figures["accuracy"], -figures["loss"]
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step evaluates the loss several times by itself."""
+    return isinstance(optimizer, torch.optim.LBFGS)
+
+
+def looked_at(state: State, machine: Machine) -> bool:
+    """Whether this step's loss is looked at: always on the CPU, now and then where a look costs a wait."""
+    return machine.device.type == "cpu" or state.step % LOOK_EVERY == 0
+
+
+def build_state(net: nn.Module, optimizer: torch.optim.Optimizer, machine: Machine, **more: Any) -> State:
+    """A state at step 0 whose generator and sums lie on the machine's device."""
+    rng = torch.Generator(device=machine.device)
+    return State(
+        net=net,
+        optimizer=optimizer,
+        rng=rng,
+        totals=torch.zeros(3, device=machine.device),
+        **more,
+    )

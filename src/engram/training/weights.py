@@ -1,0 +1,103 @@
+"""Weights as safetensors that know what they are: the file alone is enough to build the network and to use it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from engram import atomic, models
+from engram.errors import UserError
+
+KEY = "engram"  # the metadata entry
+
+
+@dataclass(frozen=True)
+class Description:
+    """What has to be known beside the weights: the network and how its inputs are made."""
+
+    model: str
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]  # (C, *S) that the network sees
+    stored_shape: tuple[int, ...]  # (C, *S) from which the centre is cut
+    mean: tuple[float, ...]  # per channel, in the units of the stored data
+    std: tuple[float, ...]
+    views: tuple[str, ...] = ()
+    data: str = ""  # where it was trained, for a person
+
+
+def save(net: nn.Module, description: Description, path: Path) -> None:
+    """Write the weights and buffers with their description, in one step.
+
+    Raises:
+        OSError: it cannot be written; the file before stays as it was.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    atomic.write(path, to_bytes(tensors, metadata={KEY: json.dumps(asdict(description))}))
+
+
+def describe(path: Path) -> Description:
+    """What the file says it holds.
+
+    Raises:
+        UserError: no such file, damaged, or not written by Engram.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"there are no weights {path}", then="engram train makes some") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
+    if KEY not in metadata:
+        raise UserError(f"{path} does not say what network it belongs to", allowed="weights that Engram has written")
+    try:
+        content = json.loads(metadata[KEY])
+        for name in ("classes", "shape", "stored_shape", "mean", "std", "views"):
+            content[name] = tuple(content[name])
+        return Description(**content)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path} has a description that this version of Engram cannot read") from None
+
+
+def load(path: Path) -> tuple[nn.Module, Description]:
+    """The network with its weights, in evaluation mode on the CPU, and its description.
+
+    Raises:
+        UserError: as for `describe`; or the weights are of another network.
+    """
+    description = describe(path)
+    net = models.build(
+        description.model,
+        shape=description.shape,
+        num_classes=len(description.classes),
+        settings=description.settings,
+    )
+    load_into(net, path)
+    return net.eval(), description
+
+
+def load_into(net: nn.Module, path: Path) -> None:
+    """Replace the weights of `net` by those in the file.
+
+    Raises:
+        UserError: the names or shapes are not those of this network; `net` is as it was.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
+    own = net.state_dict()
+    differing = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]
+    if differing:
+        raise UserError(
+            f"{path} holds the weights of another network: {differing[0]} differs ({len(differing)} in all)"
+        )
+    with torch.no_grad():
+        net.load_state_dict(tensors)

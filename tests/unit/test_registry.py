@@ -1,0 +1,48 @@
+"""The registry: names, near matches, a user's own file, and settings that are refused before anything is built."""
+
+import pytest
+
+from engram import registry
+from engram.errors import UserError
+
+
+def test_names_are_in_natural_order_and_match_patterns():
+    names = registry.names("model", "resnet*")
+    assert names.index("resnet20") < names.index("resnet110")
+    assert all(name.startswith("resnet") for name in names)
+
+
+def test_the_nearest_name_is_offered():
+    with pytest.raises(UserError) as caught:
+        registry.find("model", "resnet21")
+    assert "did you mean: resnet20" in str(caught.value)
+    assert "engram show models" in str(caught.value)
+
+
+def test_a_builder_in_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('def net(num_classes, in_channels, width=8):\n    """Mine."""\n    return (num_classes, width)\n')
+    entry = registry.find("model", f"{file}:net")
+    assert entry.build(num_classes=3, in_channels=1) == (3, 8)
+    assert entry.summary == "Mine."
+    with pytest.raises(UserError, match="did you mean: net"):
+        registry.find("model", f"{file}:nett")
+    with pytest.raises(UserError, match="there is no file"):
+        registry.find("model", "absent.py:net")
+
+
+def test_unknown_settings_are_refused_with_the_nearest(tmp_path):
+    entry = registry.find("optimizer", "adam")
+    registry.check_settings(entry, {"lr": 1})
+    with pytest.raises(UserError, match="did you mean: weight_decay"):
+        registry.check_settings(entry, {"weight_decai": 1})
+    with pytest.raises(UserError, match="has no setting 'parameters'"):
+        registry.check_settings(entry, {"parameters": 1}, reserved=("parameters",))
+
+
+def test_one_name_has_one_builder():
+    def resnet20():
+        """Another."""
+
+    with pytest.raises(ValueError, match="already registered"):
+        registry.register("model")(resnet20)

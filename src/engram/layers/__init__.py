@@ -1,0 +1,1 @@
+"""Modules that torch lacks or that are quicker written once: one idea a file."""

@@ -1,0 +1,193 @@
+"""Start from weights that someone else has trained: a file, or torchvision's official ones for the ResNets.
+
+Files are only ever read as tensors: safetensors, or torch's own format with its pickle confined to tensors
+(`weights_only`), so that a file that carries code is refused before any of it runs. A network is changed only when
+every weight fits; a head for other classes is the exception, and keeps its own fresh weights.
+"""
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from engram.data.download import PATIENCE, Progress, Remote, cache_folder, fetch
+from engram.errors import UserError
+from engram.models.resnet import ResNet
+
+HOME = "https://download.pytorch.org/models/"
+OFFICIAL = {
+    "resnet18": ("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
+    "resnet34": ("resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+    "resnet50": ("resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+    "resnet101": ("resnet101-63fe2227.pth", "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"),
+    "resnet152": ("resnet152-394f9c45.pth", "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
+}
+"""torchvision's IMAGENET1K_V1 files and their SHA-256: trained nearly by the paper's recipe, 69.8 to 78.3 % top-1."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was taken over: from where, how many tensors, and which layers kept their fresh weights."""
+
+    source: str
+    tensors: int
+    fresh: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kept = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
+        return f"{self.tensors} tensors from {self.source}{kept}"
+
+
+def load(net: nn.Module, weights: str | Path, name: str, *, progress: Progress | None = None) -> Loaded:
+    """Replace the weights of `net`.
+
+    Args:
+        weights: a file of tensors by name (Engram's, torchvision's for a ResNet, or any with the network's own names),
+            or the word `torchvision` for its official ones, downloaded once and checked against their digest.
+        name: the network's registered name.
+
+    Raises:
+        UserError: no such file, damaged, more than tensors in it, of another network; or the download failed. `net` is
+            as it was.
+    """
+    path = download(name, progress=progress) if weights == "torchvision" else Path(weights)
+    tensors = read(path)
+    if isinstance(net, ResNet) and "layer1.0.conv1.weight" in tensors:
+        tensors = from_torchvision(tensors)
+    fresh = _fit(net, tensors, path, name)
+    return Loaded(path.name, len(net.state_dict()) - len(fresh), fresh)
+
+
+def download(name: str, *, progress: Progress | None = None) -> Path:
+    """torchvision's official file for a ResNet, in the user's cache.
+
+    Raises:
+        UserError: there is none for that network; or it cannot be fetched, with where to put it by hand.
+    """
+    if name not in OFFICIAL:
+        raise UserError(f"torchvision has no weights for {name!r} here", allowed=", ".join(OFFICIAL))
+    file, sha256 = OFFICIAL[name]
+    folder = cache_folder() / "weights"
+    size = (folder / file).stat().st_size if (folder / file).is_file() else _size(HOME + file, folder / file)
+    return fetch(Remote(file, (HOME,), sha256, size), folder, progress)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU; nothing else in the file is ever run.
+
+    A state dict may lie inside under `state_dict` or `model`, and its names may begin with `module.`.
+
+    Raises:
+        UserError: no such file, damaged, or more than tensors in it.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+        content: Any = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
+    except UnpicklingError as error:
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path} holds more than tensors: it asks to run {refused[1]}, and was not opened",
+                allowed="a state dict, as torch.save(net.state_dict(), path) writes it, or safetensors",
+            ) from None
+        raise _damaged(path) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise _damaged(path) from None  # torch's reader meets torn bytes in all these ways
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} is no state dict", allowed="tensors by name")
+    return {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
+
+
+RENAMED = (
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}."),
+    (r"\.bn(\d)\.", r".norm\1."),
+    (r"\.downsample\.", ".shortcut."),
+    (r"^fc\.", "head."),
+)
+
+
+def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision ResNet's tensors under the names of ours.
+
+    >>> list(from_torchvision({"layer2.0.downsample.0.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}))
+    ['stages.1.0.shortcut.0.weight', 'head.bias']
+    """
+    renamed = {}
+    for key, tensor in tensors.items():
+        for pattern, name in RENAMED:
+            key = re.sub(pattern, name, key)
+        renamed[key] = tensor
+    return renamed
+
+
+def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> tuple[str, ...]:
+    """Copy the tensors into the network if all of them belong there; returns the names that stayed fresh."""
+    own = net.state_dict()
+    counters = {
+        key for key in own if key.endswith("num_batches_tracked")
+    }  # older files lack them, and nothing needs them
+    missing = [key for key in own if key not in tensors and key not in counters]
+    surplus = [key for key in tensors if key not in own]
+    reshaped = [key for key in own if key in tensors and tensors[key].shape != own[key].shape]
+    head = _head(net)
+    fresh = tuple(
+        key for key in reshaped if key.rpartition(".")[0] == head and tensors[key].shape[1:] == own[key].shape[1:]
+    )
+    reshaped = [key for key in reshaped if key not in fresh]
+    if missing or surplus or reshaped:
+        lines = [f"{path} holds the weights of another network than {name}"]
+        if missing:
+            lines.append(f"  not in the file: {_some(missing)}")
+        if surplus:
+            lines.append(f"  not in the network: {_some(surplus)}")
+        if reshaped:
+            file, network = (_sides(source[reshaped[0]]) for source in (tensors, own))
+            lines.append(f"  other shapes: {_some(reshaped)} ({file} in the file, {network} in the network)")
+        raise UserError("\n".join(lines), then=f"engram show models {name}")
+    with torch.no_grad():
+        net.load_state_dict({**own, **{key: tensor for key, tensor in tensors.items() if key not in fresh}})
+    return fresh
+
+
+def _head(net: nn.Module) -> str:
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else ""
+
+
+def _some(keys: list[str]) -> str:
+    return keys[0] + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+
+
+def _sides(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged, or no file of weights", allowed="safetensors, or a state dict of torch.save")
+
+
+def _size(address: str, target: Path) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE) as answer:
+            return int(answer.headers["Content-Length"])
+    except (OSError, TypeError, ValueError) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise UserError(
+            f"{target.name} could not be downloaded: {cause}", then=f"get {address} elsewhere and put it at {target}"
+        ) from None

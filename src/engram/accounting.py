@@ -163,14 +163,23 @@ class _Recorder(TorchDispatchMode):
                 handle.remove()
 
     def rows(self) -> tuple[Row, ...]:
-        """The calls of layers: modules without parts, and those that compute with weights of their own."""
-        rows, counted = [], set()
+        """The calls of layers: modules without parts, and those that compute with weights of their own.
+
+        A module that never ran by itself, because its parent computes with its weights, comes last and without shape.
+        """
+        rows: list[Row] = []
+        counted: set[nn.Parameter] = set()
         for call in self.calls:
             own = [p for p in call.module.parameters(recurse=False) if p not in counted]
             counted.update(own)
             if call.macs or own or not any(call.module.children()):
                 kind = type(call.module).__name__
                 rows.append(Row(call.name or kind, kind, call.output, sum(p.numel() for p in own), call.macs))
+        for name, module in self.net.named_modules():
+            own = [p for p in module.parameters(recurse=False) if p not in counted]
+            counted.update(own)
+            if own:
+                rows.append(Row(name, type(module).__name__, (), sum(p.numel() for p in own), 0))
         return tuple(rows)
 
     def _enter(self, name: str) -> Callable[..., None]:

@@ -8,6 +8,7 @@ every weight fits; a head for other classes is the exception, and keeps its own 
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,13 +93,13 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        content: Any = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = load_file(path) if is_safetensors else _load_tensors(path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
     except UnpicklingError as error:
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path} holds more than tensors: it asks to run {refused[1]}, and was not opened",
+                f"{path} was not opened: it is damaged, or holds more than tensors and asks to run {refused[1]}",
                 allowed="a state dict, as torch.save(net.state_dict(), path) writes it, or safetensors",
             ) from None
         raise _damaged(path) from None
@@ -110,6 +111,12 @@ def read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} is no state dict", allowed="tensors by name")
     return {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
+
+
+def _load_tensors(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # what it then cannot read is an error anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 RENAMED = (

@@ -1,0 +1,321 @@
+"""A run folder as plain data, read without torch, whatever is missing, half written or older than this version.
+
+Training may be writing while this reads: the last line of `metrics.jsonl` can be half a line, and any other file can
+be absent. What cannot be read becomes a note on the page, never an exception.
+"""
+
+import json
+import math
+import re
+import time
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram.errors import UserError
+
+SPLITS = ("validation", "test")
+SILENCE = 600.0
+"""Seconds without a line in `metrics.jsonl` after which a run without an end is taken for dead."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the best weights do on one split: `metrics.summary` and the pictures of its worst and sample rows.
+
+    `pictures` maps the index of an example to its pixels, uint8 (H, W, C).
+    """
+
+    split: str
+    summary: Mapping[str, Any]
+    pictures: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        return [text(name) for name in self.summary.get("classes") or []]
+
+    @property
+    def examples(self) -> int:
+        return int(self.summary.get("examples") or 0)
+
+    @property
+    def majority(self) -> float | None:
+        """Accuracy of always answering the most frequent class, None where the counts are not known."""
+        counts = [int(row.get("examples") or 0) for row in self.summary.get("per_class") or []]
+        return max(counts) / sum(counts) if sum(counts) else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run folder says; `notes` lists what was there but could not be read."""
+
+    folder: Path
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_text: str = ""
+    command: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    begin: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Mapping[str, Any], ...] = ()
+    epochs: tuple[Mapping[str, Any], ...] = ()
+    threads: tuple[Mapping[str, Any], ...] = ()
+    resumed: tuple[Mapping[str, Any], ...] = ()
+    end: Mapping[str, Any] | None = None
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    samples: bytes = b""
+    heard: float | None = None
+    alive: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return text(self.folder.resolve().name)
+
+    @property
+    def state(self) -> str:
+        """`training`, `silent` (no end, and nobody writes any more), or the reason that the end event gives."""
+        if self.end is not None:
+            return str(self.end.get("reason") or "finished")
+        return "training" if self.alive else "silent"
+
+    @property
+    def model(self) -> str:
+        model = self.environment.get("model") or self.recipe.get("model") or {}
+        return text(model.get("name") or "the network")
+
+    @property
+    def data(self) -> str:
+        path = text((self.recipe.get("data") or {}).get("path") or "the data").rstrip("/\\")
+        return re.split(r"[/\\]", path)[-1] or path
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The split that the page explains: validation, or test where there is no other."""
+        return next((self.evaluations[split] for split in SPLITS if split in self.evaluations), None)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.evaluation.classes if self.evaluation else [text(name) for name in self.card.get("classes") or []]
+
+    @property
+    def step(self) -> int:
+        events = [*self.steps[-1:], *self.epochs[-1:], *([self.end] if self.end else [])]
+        return max((int(event.get("step") or 0) for event in events), default=0)
+
+    @property
+    def total_steps(self) -> int:
+        return int(self.begin.get("total_steps") or 0)
+
+    @property
+    def seconds(self) -> float | None:
+        events = [*self.steps[-1:], *self.epochs[-1:], *([self.end] if self.end else [])]
+        known = [seconds for event in events if (seconds := finite(event.get("seconds"))) is not None]
+        return max(known, default=None)
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The last epoch that was the best so far."""
+        return next((epoch for epoch in reversed(self.epochs) if epoch.get("best")), None)
+
+    def epoch_of(self, event: Mapping[str, Any]) -> float | None:
+        """Passes over the data at an event, counted by its step so that all curves share one axis."""
+        per_epoch = finite(self.begin.get("steps_per_epoch"))
+        step = finite(event.get("step"))
+        if per_epoch and step is not None:
+            return step / per_epoch
+        return finite(event.get("epoch"))
+
+
+def read(folder: str | Path, *, alive: bool | None = None) -> Run:
+    """Read a run folder.
+
+    Args:
+        alive: whether the training process still runs, where the caller knows; otherwise a run without an end is
+            taken for alive while its `metrics.jsonl` is younger than `SILENCE`.
+
+    Raises:
+        UserError: there is no such folder, or it holds neither a recipe nor metrics.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "metrics.jsonl").write_text('{"event": "step", "step": 7, "loss": 2.1}\\n{"event": "st')
+    >>> read(folder).step
+    7
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no run folder {folder}", then="ls runs/")
+    if not any((folder / name).is_file() for name in ("metrics.jsonl", "recipe.toml")):
+        raise UserError(f"{folder} is not a run folder: it holds neither recipe.toml nor metrics.jsonl")
+    notes: list[str] = []
+    recipe_text = _text(folder / "recipe.toml", notes)
+    metrics = folder / "metrics.jsonl"
+    try:
+        heard = metrics.stat().st_mtime
+    except OSError:
+        heard = None
+    return Run(
+        folder=folder,
+        recipe=_toml(recipe_text, notes),
+        recipe_text=recipe_text,
+        command=_text(folder / "command.txt", notes).strip(),
+        environment=_json(folder / "environment.json", notes),
+        card=_json(folder / "card.json", notes),
+        evaluations=_evaluations(folder / "evaluation", notes),
+        samples=_bytes(folder / "pictures" / "samples.png", notes),
+        heard=heard,
+        alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
+        **_history(_events(metrics, notes)),
+        notes=tuple(notes),
+    )
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run says that it has ended and has not been resumed since."""
+    return _history(_events(folder / "metrics.jsonl", []))["end"] is not None
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float where it is a finite number, else None.
+
+    >>> [finite(value) for value in (3, float("nan"), "7", None, True)]
+    [3.0, None, None, None, None]
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:
+            return None
+    return None
+
+
+def text(value: Any, *, limit: int = 120) -> str:
+    """A name as a page can show it: control and direction characters made visible, and no longer than `limit`.
+
+    >>> text("cat\\x00\\u202egod")
+    'cat��god'
+    """
+    shown = _CONTROL.sub("\ufffd", str(value))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _events(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    lines = _text(path, notes).split("\n")
+    events: list[dict[str, Any]] = []
+    broken = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line) if line.strip() else {}
+        except ValueError:
+            broken += number < len(lines)  # the last one may still be on its way
+            continue
+        if isinstance(event, dict) and event:
+            events.append(event)
+    if broken:
+        notes.append(f"{path.name}: {broken} line{'s' if broken > 1 else ''} could not be read")
+    return events
+
+
+def _history(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Events by kind. A resumed run repeats the steps after its saved state, and its clock may start at zero again."""
+    begin: dict[str, Any] = {}
+    end: dict[str, Any] | None = None
+    kinds: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": [], "threads": [], "resumed": []}
+    before = offset = 0.0
+    for event in events:
+        kind = event.get("event")
+        if kind == "start":
+            begin = event
+        elif kind == "resumed":
+            from_step = finite(event.get("step")) or 0.0
+            for name in ("step", "epoch"):
+                kinds[name] = [one for one in kinds[name] if (finite(one.get("step")) or 0.0) <= from_step]
+            before = max(
+                (finite(one.get("seconds")) or 0.0 for name in ("step", "epoch") for one in kinds[name]), default=0.0
+            )
+            offset, end = 0.0, None
+            begin = {**begin, **event}  # it may have been lengthened
+        if (seconds := finite(event.get("seconds"))) is not None:
+            if seconds + offset < before and kinds["resumed"]:
+                offset = before
+            event["seconds"] = seconds + offset
+        if kind == "end":
+            end = event
+        elif kind in kinds:
+            kinds[kind].append(event)
+            end = None if kind in ("step", "epoch") else end
+    return {
+        "begin": begin,
+        "steps": tuple(kinds["step"]),
+        "epochs": tuple(kinds["epoch"]),
+        "threads": tuple(kinds["threads"]),
+        "resumed": tuple(kinds["resumed"]),
+        "end": end,
+    }
+
+
+def _evaluations(folder: Path, notes: list[str]) -> dict[str, Evaluation]:
+    found = {}
+    for split in SPLITS:
+        summary = _json(folder / f"{split}.json", notes)
+        if summary:
+            found[split] = Evaluation(split, summary, _pictures(folder / f"{split}_pictures.npz", notes))
+    return found
+
+
+def _pictures(path: Path, notes: list[str]) -> dict[int, NDArray[np.uint8]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            index, pixels = arrays["index"], arrays["pixels"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return {}
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or len(index) != len(pixels):
+        notes.append(f"{path.name} holds no pictures: {pixels.dtype} of shape {pixels.shape}")
+        return {}
+    return {int(one): pixels[row] for row, one in enumerate(index)}
+
+
+def _bytes(path: Path, notes: list[str]) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        notes.append(f"{path.name} could not be read: {error.strerror}")
+        return b""
+
+
+def _text(path: Path, notes: list[str]) -> str:
+    return _bytes(path, notes).decode(errors="replace")
+
+
+def _json(path: Path, notes: list[str]) -> dict[str, Any]:
+    content = _text(path, notes)
+    try:
+        value = json.loads(content) if content else {}
+    except ValueError as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return {}
+    if isinstance(value, dict):
+        return value
+    notes.append(f"{path.name} could not be read: it holds a {type(value).__name__}, not an object")
+    return {}
+
+
+def _toml(content: str, notes: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        notes.append(f"recipe.toml could not be read: {error}")
+        return {}

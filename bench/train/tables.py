@@ -99,14 +99,15 @@ def speed_columns(results: dict[str, Any], names: list[str], setting: str, clock
 
 
 def accuracy_columns(results: dict[str, Any], names: list[str]) -> list[list[str]]:
-    """Mean test accuracy with its deviation over seeds, and the wall time of a training."""
-    longest = max(row["epochs"] for row in results["accuracy"])
+    """Mean test accuracy with its deviation over seeds, and the wall time of a training; each program's longest."""
     found: list[list[str]] = [[], []]
     for name in names:
-        done = [row for row in results["accuracy"] if row["program"] == name and row["epochs"] == longest]
+        own = [row for row in results["accuracy"] if row["program"] == name]
+        longest = max((row["epochs"] for row in own), default=0)
+        done = [row for row in own if row["epochs"] == longest]
         values = [100 * row["accuracy"] for row in done]
         spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-        found[0].append(f"{mean(values):.2f}{spread} % (n = {len(values)})" if values else "")
+        found[0].append(f"{mean(values):.2f}{spread} % ({longest} epochs, n = {len(values)})" if values else "")
         found[1].append(f"{median(row['wall'] for row in done):,.0f}" if done else "")
     return found
 

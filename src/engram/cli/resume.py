@@ -15,7 +15,7 @@ def resume(
 ) -> int:
     """Go on with a run from its last saved state, exactly as if it had never stopped.
 
-    Settings that lengthen the run or change how it is computed may be given: --epochs, --optimizer.lr, --device.threads.
+    Settings that lengthen the run or change how it is computed may be given: --epochs, --optimizer.lr and the like.
 
     Parameters
     ----------

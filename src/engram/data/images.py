@@ -16,6 +16,7 @@ import os
 import struct
 import threading
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -154,27 +155,32 @@ def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     raise UserError(f"an image with {own} channels cannot be given {channels}", allowed="1 (grey) or 3 (RGB)")
 
 
-def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The square a network sees: shorter side to `size` (bicubic, antialiased), centre cut out; (C, size, size).
+def fit(image: NDArray[np.uint8], size: int | Sequence[int]) -> NDArray[np.uint8]:
+    """The picture a network sees: scaled (bicubic, antialiased) until it just covers `size`, and its middle cut out.
 
-    An image already of that size is returned as it is, and one whose shorter side fits is only cut.
+    An image already of that size is returned as it is, and one that only sticks out on one axis is only cut.
 
-    >>> fit(np.zeros((3, 60, 90), np.uint8), 32).shape
-    (3, 32, 32)
+    Args:
+        image: (C, H, W).
+        size: side of a square, or (height, width); pixels.
+
+    >>> fit(np.zeros((3, 60, 90), np.uint8), 32).shape, fit(np.zeros((3, 60, 90), np.uint8), (20, 40)).shape
+    ((3, 32, 32), (3, 20, 40))
     """
+    tall, wide = (size, size) if isinstance(size, int) else size
     height, width = image.shape[1:]
-    if height == width == size:
+    if (height, width) == (tall, wide):
         return image
-    side = min(height, width)
-    if side == size:
-        top, left = (height - size) // 2, (width - size) // 2
-        return image[:, top : top + size, left : left + size]
+    scale = max(tall / height, wide / width)  # of the axis that has least to spare
+    if scale == 1:
+        top, left = (height - tall) // 2, (width - wide) // 2
+        return image[:, top : top + tall, left : left + wide]
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
-    left, top = (width - side) / 2, (height - side) / 2
-    # the box is cut in source pixels, so that a long panorama costs no more than its centre
-    square = picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    return _channels_first(np.array(square))
+    left, top = (width - wide / scale) / 2, (height - tall / scale) / 2
+    # the box is cut in source pixels, so that a long panorama costs no more than its middle
+    box = (left, top, width - left, height - top)
+    return _channels_first(np.array(picture.resize((wide, tall), Image.Resampling.BICUBIC, box=box)))
 
 
 def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

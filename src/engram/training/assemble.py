@@ -1,6 +1,7 @@
 """From a recipe to everything a run needs: data, network, optimiser, schedule, device. Nothing is trained here."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from engram.averaging import WeightAverage
 from engram.data.examples import Source
 from engram.data.open import open_source
 from engram.data.prepare import Prepared, prepare
+from engram.decision import Decision
 from engram.recipe import Recipe
 from engram.training import device, loop, pretrained, threads
-from engram.training.device import Decision, Machine
+from engram.training.device import Machine
 from engram.training.evaluate import Views, figures, probabilities
 from engram.training.weights import Description
 
@@ -42,6 +44,7 @@ class Assembled:
     account: accounting.Account
     decisions: list[Decision] = field(default_factory=list)
     step_seconds: dict[int, float] = field(default_factory=dict)  # by thread count, where it was timed
+    peak_gflops: float | None = None  # of large matrix products in the machine's precision
 
     def timed_step(self) -> Callable[[], object]:
         """One training step (forward and backward) on a copy of the network: timing it changes nothing."""
@@ -58,6 +61,25 @@ class Assembled:
                 loop.update(self.parts, spare, x, y)
 
         return step
+
+    def time_step(self) -> float:
+        """Seconds one such step takes with the present threads: the second, because the first chooses kernels."""
+        step = self.timed_step()
+        step()
+        begin = time.perf_counter()
+        step()
+        if self.machine.device.type == "cuda":
+            torch.cuda.synchronize(self.machine.device)
+        return time.perf_counter() - begin
+
+    def optimizer_slots(self) -> int:
+        """Values the optimiser keeps for every weight: 1 for momentum, 2 for Adam."""
+        spare = torch.nn.Parameter(torch.zeros(2))
+        entry = registry.find("optimizer", self.recipe.optimizer.name)
+        optimizer = entry.build([spare], **self.recipe.optimizer.settings)
+        spare.grad = torch.ones_like(spare)
+        optimizer.step(lambda: torch.tensor(1.0))
+        return sum(value.shape == spare.shape for value in optimizer.state[spare].values() if torch.is_tensor(value))
 
     def calibrate_threads(self, why: str) -> Decision | None:
         """Choose the thread count by timing, unless the recipe names it; returns what was decided."""
@@ -111,10 +133,10 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     average = None if recipe.training.average is None else WeightAverage(net, recipe.training.average)
     state = loop.build_state(net, optimizer, machine, average=average)
     state.rng.manual_seed(recipe.seed)
-    words = augment.auto(prepared, source) if recipe.augment == ("auto",) else recipe.augment
+    words = augment.resolve(recipe.augment, kind=source.kind, shape=prepared.shape, classes=prepared.classes)
     size = prepared.shape[1:]
-    mean, std = torch.as_tensor(prepared.mean), torch.as_tensor(prepared.std)
-    composed = augment.compose(words, size=size, mean=mean, std=std, channels=prepared.shape[0])
+    unit = 255.0 if prepared.train.dtype == torch.uint8 else 1.0  # pictures are normalised on the scale 0..1
+    mean, std = (torch.as_tensor(values, dtype=torch.float32) / unit for values in (prepared.mean, prepared.std))
     views = augment.views(recipe.views, size=size, mean=mean, std=std)
 
     def validate(judged: nn.Module) -> dict[str, float] | None:
@@ -127,7 +149,7 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         net.compile()
     parts = loop.Parts(
         pool=prepared.train,
-        augment=composed,
+        augment=augment.compose(words, size=size, mean=mean, std=std),
         factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
         machine=machine,
         validate=validate,
@@ -145,13 +167,13 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         classes=tuple(prepared.classes),
         shape=tuple(prepared.shape),
         stored_shape=tuple(prepared.stored_shape),
-        mean=tuple(float(value) for value in prepared.mean),
-        std=tuple(float(value) for value in prepared.std),
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
         views=tuple(recipe.views),
         data=str(Path(recipe.data.path).name),
     )
     decisions = [*prepared.decisions, *machine.decisions]
-    if recipe.augment == ("auto",):
+    if "auto" in recipe.augment:
         decisions.append(Decision("augment", ",".join(words) or "none", "suits this kind of data"))
     if full_batch:
         decisions.append(Decision("batch_size", str(batch_size), f"{recipe.optimizer.name} takes all examples at once"))
@@ -167,11 +189,10 @@ def check_names(recipe: Recipe) -> None:
         registry.check_settings(
             registry.find(kind, choice.name),
             choice.settings,
-            reserved=("num_classes", "in_channels", "image_size", "parameters"),
+            reserved=(*models.FILLED_IN, "parameters"),
         )
-    for word in (*recipe.augment, *recipe.views):
-        if word != "auto":
-            augment.parse(word)
+    augment.check([word for word in recipe.augment if word != "auto"])
+    augment.check_views(recipe.views)
 
 
 def environment(assembled: Assembled) -> dict[str, Any]:

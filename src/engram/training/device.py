@@ -8,19 +8,11 @@ from typing import Any
 
 import torch
 
+from engram.decision import Decision
 from engram.errors import UserError, nearest
 from engram.recipe import Device
 from engram.training.allocator import keep_freed_memory
 from engram.training.threads import available_cores
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One setting that was decided: what it is and why, for `--plan` and the run's environment."""
-
-    setting: str
-    value: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,8 @@ def probabilities(
 
 def figures(probability: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
     """Mean negative log likelihood and accuracy: what a run is steered by."""
-    truth = probability[np.arange(len(labels)), labels]
     return {
-        "loss": float(-np.log(np.maximum(truth, 1e-12)).mean()),
+        "loss": metrics.loss(probability, labels),
         "accuracy": float((probability.argmax(1) == labels).mean()),
     }
 

@@ -114,7 +114,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
     partner = None if batch.partner is None else y[batch.partner]
     micro = -(-len(y) // parts.accumulate)
 
-    def gradient() -> Tensor:
+    def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
         state.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=y.device)
         for start in range(0, len(y), micro):

@@ -10,6 +10,7 @@ from engram import augment
 from engram.data import images
 from engram.errors import UserError
 from engram.training import weights
+from engram.training.judge import weights_of
 
 
 class Predictor:
@@ -23,15 +24,7 @@ class Predictor:
     """
 
     def __init__(self, run: str | Path) -> None:
-        path = Path(run)
-        if path.is_dir():
-            best, last = path / "weights" / "best.safetensors", path / "weights" / "last.safetensors"
-            path = best if best.exists() else last
-            if not path.exists():
-                raise UserError(
-                    f"{run} holds no weights", allowed="a run folder or a .safetensors file", then="ls runs/"
-                )
-        self.net, self.description = weights.load(path)
+        self.net, self.description = weights.load(weights_of(run))
         shape = self.description.shape
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise UserError(
@@ -56,7 +49,7 @@ class Predictor:
         """
         channels, *sides = self.description.stored_shape
         pixels = image if isinstance(image, np.ndarray) else images.read_image(image)
-        pixels = images.fit_to(images.to_channels(pixels, channels), tuple(sides))
+        pixels = images.fit(images.to_channels(pixels, channels), tuple(sides))
         x = torch.from_numpy(np.ascontiguousarray(pixels))[None].to(memory_format=torch.channels_last)
         with torch.inference_mode():
             views = self.views(x, torch.float32)

@@ -165,7 +165,5 @@ def unwritable(path: Path, error: OSError) -> UserError:
     if error.errno == errno.ENOSPC:
         return UserError(f"no space left for {path}", then="free some space, or give another disk with --output")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return UserError(
-            f"{path} cannot be written: {os.strerror(error.errno)}", then="give another folder with --output"
-        )
+        return UserError(f"{path} cannot be written: {error.strerror}", then="give another folder with --output")
     return UserError(f"{path} cannot be used: {error.strerror or error}", then="give another folder with --output")

@@ -25,7 +25,7 @@ class Description:
     classes: tuple[str, ...]
     shape: tuple[int, ...]  # (C, *S) that the network sees
     stored_shape: tuple[int, ...]  # (C, *S) from which the centre is cut
-    mean: tuple[float, ...]  # per channel, in the units of the stored data
+    mean: tuple[float, ...]  # per channel; of pictures on the scale 0..1, else in the data's own units
     std: tuple[float, ...]
     views: tuple[str, ...] = ()
     data: str = ""  # where it was trained, for a person

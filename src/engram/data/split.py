@@ -1,0 +1,56 @@
+"""Which training examples are held out for validation, and which are used at all: drawn by class, by seed.
+
+Every class keeps its proportion (to the nearest example) and at least one example in training, so that a rare class is
+never only judged and never only learnt. The test split has no part in this: it chooses nothing.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stratified(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices (kept, held out), each sorted; `share` of every class is held out.
+
+    The shares of all classes are rounded together (largest remainder), so that the total is right too. A class of one
+    example keeps it in training.
+
+    >>> kept, held = stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1, 2]), 0.25, seed=0)
+    >>> len(kept), len(held), 8 in kept
+    (7, 2, True)
+    """
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    held_counts = _rounded(counts.astype(np.float64) * share, np.maximum(counts - 1, 0))
+    starts = np.cumsum(counts) - counts
+    held = [by_class[start : start + number] for start, number in zip(starts, held_counts, strict=True)]
+    held_out = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
+    kept = np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True)
+    return kept.astype(np.int64), held_out.astype(np.int64)
+
+
+def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Indices, sorted, of at most `limit` examples in which every class keeps its proportion, and at least one.
+
+    >>> limited(np.array([0] * 90 + [1] * 10), 10, seed=0).shape
+    (10,)
+    """
+    if limit >= len(labels):
+        return np.arange(len(labels))
+    _, chosen = stratified(labels, limit / len(labels), seed)
+    missing = np.setdiff1d(np.unique(labels), np.unique(labels[chosen]))
+    firsts = [np.flatnonzero(labels == name)[0] for name in missing]
+    return np.sort(np.concatenate([chosen, firsts])).astype(np.int64)
+
+
+def _rounded(wanted: NDArray[np.float64], most: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whole numbers near `wanted`, none above `most`, that add up to the rounded total where that can be had."""
+    whole = np.minimum(np.floor(wanted).astype(np.int64), most)
+    left = round(float(wanted.sum())) - int(whole.sum())
+    for index in np.argsort(-(wanted - whole), kind="stable"):
+        if left <= 0:
+            break
+        if whole[index] < most[index]:
+            whole[index] += 1
+            left -= 1
+    return whole

@@ -1,0 +1,311 @@
+"""One process's part of a run: follow the loop's events, save, evaluate, report, and end well however it ends."""
+
+import contextlib
+import errno
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from engram import atomic
+from engram.data import card
+from engram.errors import UserError
+from engram.report import live, page
+from engram.training import evaluate, peak, state, telling, weights
+from engram.training.assemble import EVALUATION_BATCH, Assembled, Progress, environment
+from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
+from engram.training.loop import train as events_of
+from engram.training.run import RunFolder, unwritable
+from engram.training.threads import StepTimeWatch
+
+Sink = Callable[[Mapping[str, Any]], None]
+"""Gets every row that goes into metrics.jsonl, and rows of its own: header, notice, closing."""
+
+LOG_SECONDS = 1.0  # between two step rows: each reads the loss from the device
+
+
+@dataclass
+class Run:
+    """What a run leaves: its folder, its network with the best weights, and what was measured."""
+
+    folder: Path
+    reason: str
+    net: nn.Module
+    classes: tuple[str, ...]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+
+class Session:
+    """One process's part of a run: from its start, or its last saved state, to its end."""
+
+    def __init__(self, assembled: Assembled, folder: RunFolder, sinks: Sequence[Sink], progress: Progress) -> None:
+        self.assembled, self.folder, self.sinks, self.progress = assembled, folder, sinks, progress
+        self.seconds_before = 0.0  # training time of earlier processes of this run
+        self.started = time.perf_counter()
+        self.saved_at = time.perf_counter()
+        self.saved_step: int | None = None
+        self.resumed = False
+        self.interrupted = False
+        self.evaluations: dict[str, dict[str, Any]] = {}
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def restore(self) -> None:
+        """Take the last saved state up, and the thread count it was computed with."""
+        more = state.restore(self.assembled.state, self.path / "state" / "last.pt")
+        self.seconds_before = float(more["seconds"])
+        self.saved_step = self.assembled.state.step
+        if self.assembled.machine.threads is None:  # sums depend on how they are split over threads
+            self.assembled.machine = replace(self.assembled.machine, threads=int(more["threads"]))
+        self.resumed = True
+
+    def run(self) -> Run:
+        """Follow the events to the end; whatever ends it, what was saved stays, and the closing rows are said."""
+        try:
+            self.open()
+            with self.reporting(), self.signals():
+                reason, message = self.follow()
+                self.close(reason, message)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise unwritable(self.path, error) from None
+            kept = (
+                "nothing was saved yet" if self.saved_step is None else f"the state of step {self.saved_step} is kept"
+            )
+            raise UserError(
+                f"no space left for {self.path}; {kept}", then=f"free some space, then engram resume {self.path}"
+            ) from None
+        net = self.best_net()
+        return Run(self.path, reason, net, self.assembled.description.classes, self.folder.rows(), self.evaluations)
+
+    def open(self) -> None:
+        """Everything that is written and said before the first step."""
+        assembled = self.assembled
+        decision = assembled.calibrate_threads("the fastest of those timed")
+        if decision is not None:
+            assembled.decisions.append(decision)
+        assembled.peak_gflops = peak.matmul_gflops(assembled.machine)
+        facts = {**environment(assembled), "peak_gflops": assembled.peak_gflops}
+        self.folder.write_json("environment.json", facts)
+        self.describe_data()
+        self.say({"event": "header", "lines": telling.header(assembled, self.path)}, keep=False)
+        if self.resumed:
+            self.folder.rewind(assembled.state.step)
+            self.say({"event": "resumed", "step": assembled.state.step, **self.lengths()})
+        else:
+            self.say({"event": "start", **self.lengths()})
+            self.save()  # so that a run that fails at once has a state to tell from, and a full disk shows now
+        self.started = time.perf_counter()
+
+    def lengths(self) -> dict[str, Any]:
+        """How long the run is, for the rows that open it."""
+        parts, prepared = self.assembled.parts, self.assembled.prepared
+        return {
+            "time": time.time(),
+            "steps_per_epoch": parts.steps_per_epoch,
+            "total_steps": parts.total_steps,
+            "epochs": parts.epochs,
+            "batch_size": parts.batch_size,
+            "train_examples": len(prepared.train),
+            "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
+            "threads": torch.get_num_threads(),
+        }
+
+    def describe_data(self) -> None:
+        """The data card and the sheet of samples as the network sees them; not again when resuming."""
+        if (self.path / "card.json").exists():
+            return
+        prepared, source = self.assembled.prepared, self.assembled.source
+        made = card.make_card(prepared, source)
+        self.folder.write_json("card.json", made.to_dict())
+        for warning in made.warnings[:3]:
+            self.say({"event": "notice", "text": str(warning)}, keep=False)
+        sheet = card.sheet_as_seen(prepared, self.assembled.parts.augment, seed=self.assembled.recipe.seed)
+        if sheet is not None:
+            atomic.write(self.path / "pictures" / "samples.png", sheet)
+
+    def follow(self) -> tuple[str, str]:
+        """Read the loop's events: log, save, watch the step time. Returns why it ended, and a message."""
+        assembled = self.assembled
+        watch = StepTimeWatch()
+        logged, examples, computing = time.perf_counter(), 0, 0.0
+        epoch_examples, epoch_seconds = 0, 0.0
+        for event in events_of(assembled.parts, assembled.state):
+            now = time.perf_counter()
+            match event:
+                case Step():
+                    examples += event.examples
+                    computing += event.seconds
+                    epoch_examples += event.examples
+                    epoch_seconds += event.seconds
+                    if now - logged >= LOG_SECONDS or event.step == 1:
+                        self.say({**to_json(event), "images_per_second": examples / computing, "seconds": self.seconds})
+                        logged, examples, computing = now, 0, 0.0
+                    if now - self.saved_at >= assembled.recipe.training.save_every:
+                        broken = self.save()
+                        if broken is not None:
+                            return self.not_finite(NotFinite(event.step, broken))
+                    if assembled.machine.threads is None and watch.jumped(event.seconds, now):
+                        self.recalibrate(event.step)
+                case Epoch():
+                    rate = epoch_examples / epoch_seconds if epoch_seconds else None
+                    row = {**to_json(event), "images_per_second": rate, "seconds": self.seconds}
+                    broken = state.first_not_finite(assembled.state)
+                    if broken is not None:
+                        return self.not_finite(NotFinite(event.step, broken))
+                    if event.best:
+                        self.save_weights("best")
+                    self.say(row)
+                    self.save()
+                    epoch_examples, epoch_seconds = 0, 0.0
+                case NotFinite():
+                    return self.not_finite(event)
+                case Ended():
+                    self.save()
+                    return event.reason, self.why_ended(event.reason)
+            if self.interrupted:
+                self.save()
+                return "interrupted", f"stopped by a signal at step {assembled.state.step}; its state is saved"
+        raise RuntimeError("the loop ended without saying so")
+
+    def why_ended(self, reason: str) -> str:
+        best = self.assembled.state.best
+        if reason != "early_stopping" or best is None:
+            return ""
+        return f"no better validation result in {self.assembled.parts.patience} epochs after epoch {best['epoch']}"
+
+    def save(self) -> str | None:
+        """Write the last weights and the state, unless a weight is not finite: then its name is returned."""
+        broken = state.first_not_finite(self.assembled.state)
+        if broken is not None:
+            return broken
+        self.save_weights("last")
+        more = {"threads": torch.get_num_threads(), "seconds": self.seconds}
+        state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
+        self.saved_at, self.saved_step = time.perf_counter(), self.assembled.state.step
+        return None
+
+    def save_weights(self, which: str) -> None:
+        with self.assembled.state.judged_net() as net:
+            weights.save(net, self.assembled.description, self.path / "weights" / f"{which}.safetensors")
+
+    def recalibrate(self, step: int) -> None:
+        """Steps have become much slower: ask again how many threads are best, and record a change."""
+        before = torch.get_num_threads()
+        decision = self.assembled.calibrate_threads("steps had become much slower")
+        if decision is not None and torch.get_num_threads() != before:
+            self.say({"event": "threads", "step": step, "threads": torch.get_num_threads(), "why": decision.reason})
+
+    def not_finite(self, event: NotFinite) -> tuple[str, str]:
+        rate = self.assembled.state.optimizer.param_groups[0]["initial_lr"]
+        message = (
+            f"the {event.what} became infinite or not a number at step {event.step}; the weights of step "
+            f"{self.saved_step} are kept. Try --optimizer.lr {rate / 10:g} or --clip_norm 1"
+        )
+        return "not_finite", message
+
+    def close(self, reason: str, message: str) -> None:
+        """Evaluate the best weights, say what came out, and write the report."""
+        self.folder.append(
+            row := {
+                "event": "end",
+                "reason": reason,
+                "step": self.assembled.state.step,
+                "seconds": self.seconds,
+                "message": message,
+            }
+        )
+        if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
+            self.evaluate()
+        self.write_report()
+        self.tell(row)
+        lines = telling.closing(
+            self.assembled, self.path, self.folder.rows(), self.evaluations, reason=reason, message=message
+        )
+        self.tell({"event": "closing", "lines": lines})
+
+    def evaluate(self) -> None:
+        """Judge the best weights on the validation split and, for the first time, on the test split."""
+        net = self.best_net().to(self.assembled.machine.device)
+        if self.assembled.machine.memory_format is not torch.contiguous_format:
+            net.to(memory_format=self.assembled.machine.memory_format)  # type: ignore[call-overload]
+        prepared = self.assembled.prepared
+        for split, pool in (("validation", prepared.validation), ("test", prepared.test)):
+            if pool is None:
+                continue
+            probability = evaluate.probabilities(
+                net, pool, self.assembled.views, self.assembled.machine, batch_size=EVALUATION_BATCH
+            )
+            self.evaluations[split] = evaluate.write(
+                self.path, split, pool, probability, self.assembled.description.classes
+            )
+
+    def best_net(self) -> nn.Module:
+        """The network with the best weights; the last ones where none were judged yet."""
+        best = self.path / "weights" / "best.safetensors"
+        net, _ = weights.load(best if best.exists() else self.path / "weights" / "last.safetensors")
+        return net
+
+    def write_report(self) -> None:
+        """Write report.html; a page that cannot be drawn is said and never costs the run."""
+        try:
+            page.write(self.path)
+        except Exception as error:
+            self.tell({"event": "notice", "text": f"the report could not be written: {error}"})
+
+    def say(self, row: dict[str, Any], *, keep: bool = True) -> None:
+        """Hand a row to metrics.jsonl and to every sink."""
+        if keep:
+            self.folder.append(row)
+        self.tell(row)
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        for sink in self.sinks:
+            sink(row)
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """report.html is rewritten by a process of low priority while this one trains."""
+        writer = live.start(self.path)
+        try:
+            yield
+        finally:
+            writer.stop()
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """The first Ctrl-C, or a request to terminate, ends the run after the step it is in; the second ends it now."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.interrupted and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.tell({"event": "notice", "text": "stopping after this step; Ctrl-C again stops at once"})
+
+        try:
+            before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # signals reach the main thread only; elsewhere the caller handles them
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

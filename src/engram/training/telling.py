@@ -1,0 +1,80 @@
+"""What a person is told before the first step and after the last, as (label, text) lines for any console."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from engram.training.assemble import Assembled
+
+Lines = list[tuple[str, str]]
+
+
+def header(assembled: Assembled, path: Path) -> Lines:
+    """The data, the network, how it is fitted, on what, and where to."""
+    prepared, parts, recipe, machine = assembled.prepared, assembled.parts, assembled.recipe, assembled.machine
+    splits = [f"{len(prepared.train):,} training"]
+    splits += [] if prepared.validation is None else [f"{len(prepared.validation):,} validation"]
+    splits += [] if prepared.test is None else [f"{len(prepared.test):,} test"]
+    shape = "x".join(str(side) for side in assembled.description.shape)
+    words = next((one.value for one in assembled.decisions if one.setting == "augment"), ",".join(recipe.augment))
+    account = assembled.account
+    return [
+        ("data", f"{recipe.data.path}: {', '.join(splits)} examples of {len(prepared.classes)} classes, {shape}"),
+        (
+            "model",
+            f"{recipe.model.name}: {account.parameters:,} parameters, "
+            f"{account.macs / 1e6:,.1f} M multiply-adds an example",
+        ),
+        (
+            "optimizer",
+            f"{recipe.optimizer.name} at {assembled.state.optimizer.defaults['lr']:g}, {recipe.schedule.name}, "
+            f"{parts.epochs:g} epochs of {parts.steps_per_epoch} steps, batch {parts.batch_size}",
+        ),
+        ("augment", words or "none"),
+        (
+            "device",
+            f"{machine.device}, {str(machine.dtype).removeprefix('torch.')}, "
+            f"{str(machine.memory_format).removeprefix('torch.')}, {torch.get_num_threads()} threads",
+        ),
+        ("folder", str(path)),
+    ]
+
+
+def closing(
+    assembled: Assembled,
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    evaluations: Mapping[str, Mapping[str, Any]],
+    *,
+    reason: str,
+    message: str,
+) -> Lines:
+    """How it ended, what came out, how fast it was, and what to do next.
+
+    Args:
+        rows: those of metrics.jsonl.
+        evaluations: metrics by split.
+    """
+    lines: Lines = [(reason.replace("_", " "), message)] if message else []
+    best = assembled.state.best
+    if evaluations:
+        shares = ", ".join(f"{split} accuracy {100 * one['accuracy']:.2f} %" for split, one in evaluations.items())
+        lines.append(("result", f"{shares} (weights of epoch {best['epoch'] if best else 0})"))
+    elif best is not None:
+        lines.append(("best", f"accuracy {100 * best['accuracy']:.2f} % in epoch {best['epoch']}"))
+    rates = [row["images_per_second"] for row in rows if row.get("event") == "epoch" and row.get("images_per_second")]
+    seconds = next((row["seconds"] for row in reversed(rows) if "seconds" in row), 0.0)
+    speed = ""
+    if rates:
+        gflops = median(rates) * 6 * assembled.account.macs / 1e9
+        speed = f", {median(rates):,.0f} examples/s, {gflops:,.0f} GFLOP/s"
+        if assembled.peak_gflops:
+            speed += f" ({100 * gflops / assembled.peak_gflops:.0f} % of this machine's matrix products)"
+    lines.append(("time", f"{seconds:,.0f} s{speed}"))
+    lines += [("folder", str(path)), ("report", str(path / "report.html"))]
+    done = reason in ("finished", "early_stopping")
+    lines.append(("next", f"engram predict {path} IMAGE" if done else f"engram resume {path}"))
+    return lines

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +14,23 @@ from sklearn.datasets import load_digits
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a&b</table>", "x\x00\u202ey", "</script><b>"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The bundle is kept in the tests' folder, made once."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
     return make
+
+
+@pytest.fixture(scope="session")
+def hostile() -> list[str]:
+    """Class names that are not meant well."""
+    return list(HOSTILE)
 
 
 def make(
@@ -116,7 +122,7 @@ def history(rng: np.random.Generator, epochs: int, total: int, end: str | None, 
         )
         best = min(best, validation)
     events.insert(
-        8, {"event": "threads", "step": 12, "threads": 1, "why": "two were 3.1x slower: the machine is shared"}
+        2, {"event": "threads", "step": 12, "threads": 1, "why": "two were 3.1x slower: the machine is shared"}
     )
     if end is not None:
         messages = {
@@ -243,7 +249,43 @@ def environment() -> dict:
 
 
 def card(names: list[str]) -> dict:
-    return {"classes": names}
+    counts = [178 - 3 * min(number, 50) for number in range(len(names))]
+    return {
+        "path": "digits",
+        "kind": "handwritten digits of scikit-learn",
+        "classes": names,
+        "counts": {"train": counts, "validation": [36] * len(names), "test": [50] * len(names)},
+        "sizes": {"looked_at": 500, "smallest": [8, 8], "median": [8, 8], "largest": [9, 12], "commonest": []},
+        "shape": [1, 8, 8],
+        "stored_shape": [1, 9, 9],
+        "dtype": "uint8",
+        "mean": [0.305],
+        "std": [0.376],
+        "imbalance": 1.18,
+        "effective_classes": 9.98,
+        "unreadable": [{"name": f"{names[0]}/7.png", "why": "the file ends in the middle"}],
+        "unreadable_count": 1,
+        "constant": [f"{names[1]}/blank.png"],
+        "constant_count": 1,
+        "duplicates": {
+            "compared": 2297,
+            "exact_count": 0,
+            "near_count": 1,
+            "across_count": 1,
+            "conflicting_count": 0,
+            "exact": [],
+            "near": [[f"{names[0]}/1.png", f"{names[0]}/2.png"]],
+            "across": [[f"train: {names[0]}/3.png", f"test: {names[0]}/4.png"]],
+            "conflicting": [],
+        },
+        "warnings": [
+            {
+                "text": "1 example stands in more than one split",
+                "remedy": "take them out of training, or the result will look better than it is",
+            }
+        ],
+        "notes": ["one example in ten was held out for validation, by seed 0"],
+    }
 
 
 def recipe(lr: float, epochs: int, output: str) -> str:
@@ -274,9 +316,3 @@ label_smoothing = 0.1
 [device]
 name = "auto"
 """
-
-
-def age(folder: Path, seconds: float) -> None:
-    """Make the metrics of a run look as if nothing had been written for so long."""
-    then = time.time() - seconds
-    os.utime(folder / "metrics.jsonl", (then, then))

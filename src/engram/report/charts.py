@@ -24,7 +24,7 @@ MOST_POINTS = 400
 
 CONFIG = {
     "font": "system-ui, -apple-system, 'Segoe UI', sans-serif",
-    "background": None,
+    "background": "transparent",
     "view": {"stroke": None},
     "axis": {
         "domain": False,
@@ -75,17 +75,13 @@ def lines(
     """
     drawn = [line for line in series if line.points]
     named = [line for line in drawn if not line.faint]
-    domain, colours = [line.name for line in named], [line.colour for line in named]
-    legend: dict[str, Any] | None = None
-    if len(named) > 1:
-        legend = {"title": None, "orient": "top", "direction": "horizontal", "symbolType": "stroke", "columns": 2}
     scale: dict[str, Any] = {"type": "log"} if log else {"zero": zero}
     axis: dict[str, Any] = {"title": None, "tickCount": 4 if log else 5} | ({"format": y_format} if y_format else {})
     layers = []
     for line in drawn:
         colour: dict[str, Any] = {"value": line.colour}
-        if not line.faint:
-            colour = {"datum": line.name, "scale": {"domain": domain, "range": colours}, "legend": legend}
+        if not line.faint and len(named) > 1:
+            colour = {"datum": line.name}
         encoding = {
             "x": {"field": "x", "type": "quantitative", "scale": {"nice": False}, "axis": {"title": x, "tickCount": 8}},
             "y": {"field": "y", "type": "quantitative", "scale": scale, "axis": axis},
@@ -96,7 +92,7 @@ def lines(
             ],
         }
         layers.append({"data": {"values": _values(line, log)}, "mark": _mark(line), "encoding": encoding})
-    return {**_frame(y), "layer": layers}
+    return {**_frame(y), "layer": [*layers, _legend(named)] if len(named) > 1 else layers}
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -215,11 +211,19 @@ def _mark(line: Line) -> dict[str, Any]:
     mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "strokeJoin": "round", "interpolate": "linear"}
     if line.faint:
         mark |= {"strokeWidth": 1, "opacity": 0.35}
-    if line.dots and len(line.points) <= 40:
+    if (line.dots and len(line.points) <= 40) or len(line.points) == 1:
         mark["point"] = {"size": 28, "filled": True}
     if line.dash:
         mark["strokeDash"] = list(line.dash)
     return mark
+
+
+def _legend(named: Sequence[Line]) -> dict[str, Any]:
+    """A layer that draws nothing and holds the colours that the names in the other layers stand for."""
+    scale = {"domain": [line.name for line in named], "range": [line.colour for line in named]}
+    legend = {"title": None, "orient": "top", "direction": "horizontal", "symbolType": "stroke", "columns": 2}
+    colour = {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
+    return {"data": {"values": []}, "mark": "line", "encoding": {"color": colour}}
 
 
 def _frame(description: str) -> dict[str, Any]:

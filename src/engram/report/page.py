@@ -11,7 +11,7 @@ from engram.report import several, zoom
 from engram.report.markup import Markup, join, listing, tag
 from engram.report.run_folder import Run, read
 from engram.report.sections import Section, found
-from engram.report.verdict import judge
+from engram.report.verdict import state
 
 LARGEST = 2_000_000
 """Bytes of a page; beyond it, the page goes without zooming."""
@@ -71,8 +71,7 @@ def render(run: Run) -> str:
     parts.insert(1, contents if len(titled) > 1 else Markup(""))
     if run.notes:
         parts.append(tag("section", tag("h2", "What could not be read"), listing(run.notes), class_="notes"))
-    verdict = judge(run)
-    return document(f"{verdict.state}: {run.name}", join(parts), going_on=_goes_on(run))
+    return document(f"{state(run)[0]}: {run.name}", join(parts), going_on=_goes_on(run))
 
 
 def document(title: str, body: Markup, *, going_on: bool = False) -> str:

@@ -266,9 +266,18 @@ def _evaluations(folder: Path, notes: list[str]) -> dict[str, Evaluation]:
     found = {}
     for split in SPLITS:
         summary = _json(folder / f"{split}.json", notes)
-        if summary:
+        if summary and not _square(summary):
+            notes.append(f"{split}.json could not be read: its confusion matrix does not belong to its classes")
+        elif summary:
             found[split] = Evaluation(split, summary, _pictures(folder / f"{split}_pictures.npz", notes))
     return found
+
+
+def _square(summary: Mapping[str, Any]) -> bool:
+    """Whether there is a row and a column of whole numbers for every class, or no matrix at all."""
+    rows, classes = summary.get("confusion") or [], len(summary.get("classes") or [])
+    whole = all(isinstance(row, list) and len(row) == classes and all(type(n) is int for n in row) for row in rows)
+    return not rows or (len(rows) == classes and whole)
 
 
 def _pictures(path: Path, notes: list[str]) -> dict[int, NDArray[np.uint8]]:

@@ -23,7 +23,7 @@ CLOSE, GAP = 0.02, 0.05
 """Differences of training and validation accuracy: up to the first they agree, beyond the second it is worth advice;
 neither counts below twice its standard error."""
 
-SETBACKS: dict[str, tuple[str, Tone]] = {
+STATES: dict[str, tuple[str, Tone]] = {
     "training": ("Training", "note"),
     "silent": ("No news", "warning"),
     "finished": ("Finished", "good"),
@@ -59,9 +59,13 @@ def judge(run: Run) -> Verdict:
     >>> judge(Run(Path("a"), alive=True, begin={"total_steps": 80})).sentence
     'Training has begun; no step is done yet.'
     """
-    state, tone = SETBACKS.get(run.state, (text(run.state).replace("_", " "), "warning"))
     remarks = (*ending(run), *trend(run), *gap(run), *weakest(run))
-    return Verdict(state, tone, sentence(run), remarks)
+    return Verdict(*state(run), sentence(run), remarks)
+
+
+def state(run: Run) -> tuple[str, Tone]:
+    """How it stands in a word or two, and how good that is."""
+    return STATES.get(run.state, (text(run.state).replace("_", " "), "warning"))
 
 
 def sentence(run: Run) -> str:

@@ -17,7 +17,7 @@
     spec.height *= width / spec.width;
     spec.width = width;
     spec.layer[0].params = [{ name: "zoom", select: "interval", bind: "scales" }];
-    for (const layer of spec.layer) layer.mark = { ...layer.mark, tooltip: true, clip: true };
+    for (const layer of spec.layer) if (layer.mark.type) layer.mark = { ...layer.mark, tooltip: true, clip: true };
     return spec;
   };
 

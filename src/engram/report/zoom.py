@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import os
 import sys
+import zlib
 from base64 import b64encode
 from functools import cache
 from importlib.metadata import version
@@ -26,9 +27,9 @@ def bundle() -> bytes:
     kept = cache_folder() / f"vega-of-vl-convert-{version('vl-convert-python')}.js.gz"
     try:
         packed = kept.read_bytes()
-        gzip.decompress(packed)  # it carries a checksum: a damaged file is made again
-        return packed
-    except (OSError, EOFError):
+        if gzip.decompress(packed):  # it carries a checksum: a damaged file is made again
+            return packed
+    except (OSError, EOFError, zlib.error):
         pass
     import vl_convert
 

@@ -1,0 +1,77 @@
+"""The page in a real browser: nothing complained of, nothing asked for, and zooming works under its own policy."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engram import report
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+OWN = ("google.com", "googleapis.com", "gvt1.com")
+"""Hosts that the browser asks on its own account, whatever the page."""
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--host-resolver-rules=MAP * ~NOTFOUND",),
+    *("--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"),
+]
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="there is no chromium here to render the page with"),
+]
+
+Make = Callable[..., Path]
+
+
+def browse(path: Path, *flags: str) -> tuple[str, list[str], list[str]]:
+    """(the document as it then is, what the console said, where the page's own requests went)"""
+    assert BROWSER is not None
+    log = path.with_name("net.json")
+    profile = f"--user-data-dir={path.with_name('profile')}"
+    command = [BROWSER, *FLAGS, profile, f"--log-net-log={log}", *flags, path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    hosts = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
+    requests = sorted(host for host in hosts if not host.endswith(OWN))
+    return done.stdout, console, requests
+
+
+def test_a_complaint_and_a_request_would_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "other.html"
+    path.write_text("<img src='http://picture.invalid/a.png'><script>console.error('seen')</script>")
+    _, console, requests = browse(path)
+    assert "seen" in console[0]
+    assert requests == ["picture.invalid"]
+
+
+def test_the_page_is_drawn_without_a_complaint_or_a_request(tmp_path: Path, make_run: Make, hostile: list[str]) -> None:
+    path = report.write(make_run(tmp_path / "run", classes=hostile, epochs=3))
+    document, console, requests = browse(path)
+    assert console == []
+    assert requests == []
+    assert document.count("<svg viewBox") == 5
+    assert document.count(">Zoom</button>") == 5
+
+
+def test_a_chart_zooms_when_asked(tmp_path: Path, make_run: Make) -> None:
+    path = report.write(make_run(tmp_path / "run", epochs=3))
+    click = "for (const button of document.querySelectorAll('.zoomable button')) button.click()"
+    allowed = b64encode(hashlib.sha256(click.encode()).digest()).decode()
+    text = path.read_text().replace("script-src ", f"script-src 'sha256-{allowed}' ", 1)
+    path.write_text(text.replace("</body>", f"<script>{click}</script></body>"))
+    document, console, requests = browse(path)
+    assert console == []
+    assert requests == []
+    assert document.count(">Back</button>") == 5
+    assert document.count('class="zoomable zooming"') == 5
+    assert document.count("mark-line role-mark") >= 5  # drawn by Vega now

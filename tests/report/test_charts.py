@@ -29,7 +29,7 @@ BINS = [
     [
         charts.lines(SERIES, x="epoch", y="loss"),
         charts.lines(SERIES[:1], x="epoch", y="accuracy", y_format=".0%", zero=True),
-        charts.lines(SERIES, x="epoch", y="loss", log=True),
+        charts.lines(SERIES, x="epoch", y="loss", log=True, until=2.0),
         charts.reliability(BINS),
     ],
     ids=["lines", "one line", "log", "reliability"],
@@ -73,6 +73,12 @@ def test_a_drawing_is_one_labelled_image_and_nothing_else() -> None:
     assert {tag for tag, _ in parser.tags} <= {"svg", "g", "path", "line", "text", "title"}
     assert "http" not in drawn
     assert "validation <b>" in "".join(parser.words)
+
+
+def test_charts_can_end_at_the_same_place() -> None:
+    spec = charts.lines(SERIES, x="epoch", y="loss", until=12.5)
+    scales = [layer["encoding"]["x"]["scale"] for layer in spec["layer"][:3]]
+    assert scales == [{"nice": False, "domain": [0, 12.5]}] * 3
 
 
 def test_log_leaves_out_what_has_no_logarithm() -> None:

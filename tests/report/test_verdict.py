@@ -115,6 +115,7 @@ def test_without_an_evaluation_the_best_epoch_counts() -> None:
         ([2.0, 1.0, 0.6, 0.5, 0.5, 0.5, 0.499, 0.5], "Levelled off"),
         ([2.0, 1.0, 0.6, 0.5, 0.55, 0.6, 0.7, 0.9], "was lowest at epoch 4 (0.5) and has risen to 0.9 since"),
         ([2.0, 1.0, 0.6, 0.5, 0.5, 0.5, 0.51, 0.52], "Levelled off"),
+        ([0.5, 0.1, 0.05, 0.02, 0.019, 0.018, 0.017, 0.016], "Levelled off"),  # a fifth less of next to nothing
     ],
 )
 def test_the_trend(losses: list[float], said: str) -> None:
@@ -178,6 +179,16 @@ def test_a_run_that_broke_down_says_so_first() -> None:
         "Training of lenet5 broke down at step 100: its numbers grew beyond all bounds; the weights that were kept "
         "recognise 90.0\u202f% of the 100 validation examples of pets."
     )
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "said"),
+    [([90, 10], [60, 40], "harder"), ([60, 40], [90, 10], "easier"), ([90, 10], [85, 15], "")],
+)
+def test_a_test_split_of_another_kind_is_told(validation: list[int], test: list[int], said: str) -> None:
+    splits = {"validation": validation, "test": test}
+    run = make(evaluations={name: Evaluation(name, summary([row, row[::-1]])) for name, row in splits.items()})
+    assert [said in remark.text for remark in verdict.harder(run)] == [True] * bool(said)
 
 
 def test_the_hardest_class_and_what_it_is_taken_for() -> None:

@@ -64,26 +64,35 @@ class Line:
 
 
 def lines(
-    series: Sequence[Line], *, x: str, y: str, y_format: str | None = None, log: bool = False, zero: bool = False
+    series: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    y_format: str | None = None,
+    log: bool = False,
+    zero: bool = False,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """The specification of a line chart.
 
     Args:
         x, y: titles of the axes; the fields of the data are named by them in tooltips.
         y_format: a d3 number format, `.0%` for shares.
+        until: where x ends, from 0; by default from the first point to the last.
         log: logarithmic y; points that are not above zero are left out.
     """
     drawn = [line for line in series if line.points]
     named = [line for line in drawn if not line.faint]
     scale: dict[str, Any] = {"type": "log"} if log else {"zero": zero}
     axis: dict[str, Any] = {"title": None, "tickCount": 4 if log else 5} | ({"format": y_format} if y_format else {})
+    reach: dict[str, Any] = {"nice": False} | ({"domain": [0, until]} if until else {})
     layers = []
     for line in drawn:
         colour: dict[str, Any] = {"value": line.colour}
         if not line.faint and len(named) > 1:
             colour = {"datum": line.name}
         encoding = {
-            "x": {"field": "x", "type": "quantitative", "scale": {"nice": False}, "axis": {"title": x, "tickCount": 8}},
+            "x": {"field": "x", "type": "quantitative", "scale": reach, "axis": {"title": x, "tickCount": 8}},
             "y": {"field": "y", "type": "quantitative", "scale": scale, "axis": axis},
             "color": colour,
             "tooltip": [

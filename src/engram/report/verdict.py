@@ -16,7 +16,9 @@ Tone = Literal["good", "note", "warning", "bad"]
 ENOUGH_EPOCHS = 5
 """Epochs below which nothing is said about the trend."""
 STILL_FALLING = 0.02
-"""Share by which the validation loss must have fallen over the last quarter to count as still improving."""
+"""Share by which the validation loss must have fallen over the last quarter to count as still improving, and"""
+LEAST = 0.005
+"""by how much it must have: less, in nats an example, is nothing to wait for."""
 RISEN = 0.1
 """Share by which the validation loss must have risen above its minimum to count as over-fitting."""
 CLOSE, GAP = 0.02, 0.05
@@ -59,7 +61,7 @@ def judge(run: Run) -> Verdict:
     >>> judge(Run(Path("a"), alive=True, begin={"total_steps": 80})).sentence
     'Training has begun; no step is done yet.'
     """
-    remarks = (*ending(run), *trend(run), *gap(run), *weakest(run))
+    remarks = (*ending(run), *trend(run), *gap(run), *harder(run), *weakest(run))
     return Verdict(*state(run), sentence(run), remarks)
 
 
@@ -214,7 +216,7 @@ def trend(run: Run) -> Iterator[Remark]:
     if losses[-1] > (1 + RISEN) * lowest and best <= len(losses) - window:
         rise = f"was lowest at epoch {best} ({number(lowest)}) and has risen to {number(losses[-1])} since"
         yield Remark("warning", f"Validation loss {rise}: it is learning the training examples by heart.")
-    elif recent < (1 - STILL_FALLING) * before:
+    elif before - recent > max(STILL_FALLING * before, LEAST):
         more = "" if run.state == "training" else " More epochs may well help."
         yield Remark("note", f"Still improving: validation loss fell {change} {over}.{more}")
     else:
@@ -241,6 +243,27 @@ def gap(run: Run) -> Iterator[Remark]:
         yield Remark("note", f"It does better on new examples than in training: {both}. {why}")
     else:
         yield Remark("good", f"Training and validation agree: {both}.")
+
+
+def harder(run: Run) -> Iterator[Remark]:
+    """Whether the test split is another kind of data than the validation split, by more than chance explains."""
+    known = {}
+    for split in SPLITS:
+        evaluation = run.evaluations.get(split)
+        accuracy = finite(evaluation.summary.get("accuracy")) if evaluation else None
+        if evaluation is None or accuracy is None:
+            return
+        known[split] = (accuracy, *interval(accuracy, evaluation.examples))
+    (validation, low, high), (test, test_low, test_high) = known["validation"], known["test"]
+    both = f"{percent(test)} on test, {percent(validation)} on validation examples"
+    if test_high < low:
+        yield Remark(
+            "warning", f"Test examples are harder than validation examples, by more than chance explains: {both}."
+        )
+    elif test_low > high:
+        yield Remark(
+            "note", f"Test examples are easier than validation examples, by more than chance explains: {both}."
+        )
 
 
 def weakest(run: Run) -> Iterator[Remark]:

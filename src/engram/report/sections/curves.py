@@ -33,6 +33,12 @@ def of_epochs(run: Run, split: str, name: str) -> list[tuple[float, float]]:
     return list(pairs([(run.epoch_of(epoch), measure(epoch, split, name)) for epoch in run.epochs]))
 
 
+def reach(run: Run) -> float | None:
+    """The last epoch that any event speaks of, where all axes end."""
+    known = [epoch for event in (*run.steps, *run.epochs) if (epoch := run.epoch_of(event)) is not None]
+    return max(known, default=None)
+
+
 def _loss(run: Run) -> Markup | None:
     raw = of_steps(run, "loss") or of_epochs(run, "train", "loss")
     smoothed = smooth(raw)
@@ -53,7 +59,7 @@ def _loss(run: Run) -> Markup | None:
         told.append(f"validation loss was lowest at epoch {number(best[0])}: {number(best[1])}")
     scale = " The axis is logarithmic." if log else ""
     caption = "; ".join(told) + "." + scale
-    return figure(lines(series, x=X, y="loss", log=log), "Loss", caption[:1].upper() + caption[1:])
+    return figure(lines(series, x=X, y="loss", log=log, until=reach(run)), "Loss", caption[:1].upper() + caption[1:])
 
 
 def _accuracy(run: Run) -> Markup | None:
@@ -68,12 +74,13 @@ def _accuracy(run: Run) -> Markup | None:
     if not known:
         return None
     told = ", ".join(f"{line.name} {percent(line.points[-1][1])}" for line in known)
-    caption = f"At the last epoch: {told}. Training accuracy is measured on augmented examples while weights change."
-    return figure(lines(series, x=X, y="accuracy", y_format=".0%"), "Accuracy", caption)
+    caption = f"At the last epoch: {told}. Training accuracy is measured on the way, on augmented examples where there are any."
+    return figure(lines(series, x=X, y="accuracy", y_format=".0%", until=reach(run)), "Accuracy", caption)
 
 
 def _rate(run: Run) -> Markup | None:
-    points = of_steps(run, "lr") or list(pairs([(run.epoch_of(one), finite(one.get("lr"))) for one in run.epochs]))
+    of_ends = pairs([(run.epoch_of(one), finite(one.get("lr"))) for one in run.epochs])
+    points = sorted({*of_steps(run, "lr"), *of_ends})
     if not points:
         return None
     peak = max(points, key=lambda point: point[1])
@@ -81,7 +88,9 @@ def _rate(run: Run) -> Markup | None:
     if run.state == "training":
         caption = f"{number(points[-1][1])} now."
     return figure(
-        lines([Line("learning rate", points, TRAIN)], x=X, y="learning rate", zero=True), "Learning rate", caption
+        lines([Line("learning rate", points, TRAIN)], x=X, y="learning rate", zero=True, until=reach(run)),
+        "Learning rate",
+        caption,
     )
 
 
@@ -92,7 +101,14 @@ def _speed(run: Run) -> Markup | None:
     rates = sorted(rate for _, rate in points)
     low, middle, high = rates[len(rates) // 20], rates[len(rates) // 2], rates[-1 - len(rates) // 20]
     caption = f"Median {big(middle)} a second; nine in ten measurements between {big(low)} and {big(high)}."
-    spec = lines([Line("examples a second", points, TRAIN)], x=X, y="examples a second", y_format="~s", zero=True)
+    spec = lines(
+        [Line("examples a second", points, TRAIN)],
+        x=X,
+        y="examples a second",
+        y_format="~s",
+        zero=True,
+        until=reach(run),
+    )
     return figure(spec, "Examples a second", caption)
 
 

@@ -55,7 +55,8 @@ def _sheet(run: Run) -> Markup | None:
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    yield "from", " · ".join(text(card[name], limit=300) for name in ("path", "kind") if card.get(name))
+    origin = dict.fromkeys(text(card[name], limit=300) for name in ("path", "kind") if card.get(name))
+    yield "from", " · ".join(origin)
     counts = card.get("counts") or {}
     yield "examples", ", ".join(f"{count(sum(counts[split]))} {split}" for split in SPLITS if counts.get(split))
     classes = [text(name) for name in card.get("classes") or []]

@@ -6,10 +6,11 @@ For each of the five official architectures: a torchvision network, its normalis
 saved as torchvision saves it, loaded by `engram.training.pretrained.load`, and both are asked about the same images in
 evaluation mode. The numbers are the largest absolute difference of two scores, and the same in units of the scores'
 spread, in float32 and in float64; "before" is the relative difference before the weights are loaded, to show that it
-can be seen. The last column compares the gradients of the first convolution in training mode, in float64, relative to the
-largest of them.
+can be seen. The last column compares the gradients of the first convolution in training mode, in float64, relative to
+the largest of them.
 
-The official weights are not needed for it: the equality concerns the function, whatever the weights are.
+The weights are random, since the official files were not at hand: the equality concerns names, shapes and the function
+computed, whatever the values are.
 Needs torch, torchvision and Engram; exits with 1 if any scores differ by more than 1e-5 of their spread.
 """
 

@@ -4,7 +4,8 @@ What was given, what is allowed, the nearest match, what to run next: at most fi
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+from os.path import commonprefix
 
 
 class UserError(Exception):
@@ -42,8 +43,13 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     'resnet20'
     """
     known = {candidate.lower(): candidate for candidate in words}
-    found = get_close_matches(word.lower(), known, n=1, cutoff=0.55)
-    return known[found[0]] if found else None
+    given = word.lower()
+    close = get_close_matches(given, known, n=5, cutoff=0.55)
+    if not close:
+        return None
+    # of equally close words the one that begins alike: resnet21 means resnet20 rather than resnet32
+    best = max(close, key=lambda one: (SequenceMatcher(None, one, given).ratio(), len(commonprefix([one, given]))))
+    return known[best]
 
 
 def unknown(kind: str, word: str, words: Iterable[str], *, then: str | None = None) -> UserError:

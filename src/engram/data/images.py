@@ -177,7 +177,7 @@ def fit(image: NDArray[np.uint8], size: int | Sequence[int]) -> NDArray[np.uint8
         return image[:, top : top + tall, left : left + wide]
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
-    left, top = (width - wide / scale) / 2, (height - tall / scale) / 2
+    left, top = max(0.0, (width - wide / scale) / 2), max(0.0, (height - tall / scale) / 2)  # 0 but for rounding
     # the box is cut in source pixels, so that a long panorama costs no more than its middle
     box = (left, top, width - left, height - top)
     return _channels_first(np.array(picture.resize((wide, tall), Image.Resampling.BICUBIC, box=box)))

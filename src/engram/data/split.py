@@ -18,15 +18,9 @@ def stratified(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDAr
     >>> len(kept), len(held), 8 in kept
     (7, 2, True)
     """
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
     counts = np.bincount(labels)
-    held_counts = _rounded(counts.astype(np.float64) * share, np.maximum(counts - 1, 0))
-    starts = np.cumsum(counts) - counts
-    held = [by_class[start : start + number] for start, number in zip(starts, held_counts, strict=True)]
-    held_out = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
-    kept = np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True)
-    return kept.astype(np.int64), held_out.astype(np.int64)
+    held_out = _drawn(labels, counts * float(share), np.maximum(counts - 1, 0), seed)
+    return np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True), held_out
 
 
 def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
@@ -35,12 +29,23 @@ def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int6
     >>> limited(np.array([0] * 90 + [1] * 10), 10, seed=0).shape
     (10,)
     """
-    if limit >= len(labels):
-        return np.arange(len(labels))
-    _, chosen = stratified(labels, limit / len(labels), seed)
+    counts = np.bincount(labels)
+    chosen = _drawn(labels, counts * min(1.0, limit / len(labels)), counts, seed)
     missing = np.setdiff1d(np.unique(labels), np.unique(labels[chosen]))
     firsts = [np.flatnonzero(labels == name)[0] for name in missing]
     return np.sort(np.concatenate([chosen, firsts])).astype(np.int64)
+
+
+def _drawn(
+    labels: NDArray[np.int64], wanted: NDArray[np.float64], most: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Sorted indices with about `wanted[k]` of class k, never more than `most[k]`, drawn by seed."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    drawn = [by_class[start : start + number] for start, number in zip(starts, _rounded(wanted, most), strict=True)]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
 def _rounded(wanted: NDArray[np.float64], most: NDArray[np.int64]) -> NDArray[np.int64]:

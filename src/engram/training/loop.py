@@ -111,7 +111,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
     steps, and then the saved state is what is kept).
     """
     batch = parts.augment(x, state.rng, parts.machine.dtype)
-    partner = None if batch.partner is None else y[batch.partner]
+    other = None if batch.partner is None else y[batch.partner]
     micro = -(-len(y) // parts.accumulate)
 
     def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
@@ -125,7 +125,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
                 logits,
                 y[part],
                 smoothing=parts.label_smoothing,
-                partner=None if partner is None else partner[part],
+                other=None if other is None else other[part],
                 weight=None if batch.weight is None else batch.weight[part],
             )
             (losses.sum() / len(y)).backward()

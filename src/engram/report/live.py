@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from engram import atomic
-from engram.report import page, run_folder
+from engram.report import page, run_folder, zoom
 
 PAUSE = 5.0
 """Seconds between two pages, at least."""
@@ -71,6 +71,7 @@ def follow(folder: Path, parent: int, *, pause: float = PAUSE) -> None:
             try:
                 if not rewrite(folder, alive=not gone):
                     return _leave_the_last_word(folder, parent, pause)
+                zoom.bundle()  # made here once, so that the last page need not wait for it
             except Exception as error:
                 complaint = f"engram: the live report: {type(error).__name__}: {error}"
                 if complaint not in complaints:  # once, or a lasting fault would fill the console

@@ -58,7 +58,7 @@ def duration(seconds: float | None) -> str:
     """A time in at most two units.
 
     >>> [duration(seconds) for seconds in (0.42, 42.3, 200, 7500, 200_000)]
-    ['0.4 s', '42 s', '3 min 20 s', '2 h 5 min', '2 d 8 h']
+    ['0.4 s', '42 s', '3 min 20 s', '2 h 5 min', '2 d 7 h']
     """
     if seconds is None:
         return "–"

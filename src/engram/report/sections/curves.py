@@ -74,7 +74,8 @@ def _accuracy(run: Run) -> Markup | None:
     if not known:
         return None
     told = ", ".join(f"{line.name} {percent(line.points[-1][1])}" for line in known)
-    caption = f"At the last epoch: {told}. Training accuracy is measured on the way, on augmented examples where there are any."
+    how = "Training accuracy is measured on the way, on augmented examples where there are any."
+    caption = f"At the last epoch: {told}. {how}"
     return figure(lines(series, x=X, y="accuracy", y_format=".0%", until=reach(run)), "Accuracy", caption)
 
 

@@ -5,7 +5,6 @@ What was given, what is allowed, the nearest match, what to run next: at most fi
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
-from os.path import commonprefix
 
 
 class UserError(Exception):
@@ -48,8 +47,13 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     if not close:
         return None
     # of equally close words the one that begins alike: resnet21 means resnet20 rather than resnet32
-    best = max(close, key=lambda one: (SequenceMatcher(None, one, given).ratio(), len(commonprefix([one, given]))))
+    best = max(close, key=lambda one: (SequenceMatcher(None, one, given).ratio(), _begins_alike(one, given)))
     return known[best]
+
+
+def _begins_alike(one: str, other: str) -> int:
+    """How many first letters two words share."""
+    return next((index for index, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
 
 
 def unknown(kind: str, word: str, words: Iterable[str], *, then: str | None = None) -> UserError:

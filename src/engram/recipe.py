@@ -213,8 +213,9 @@ def _sections(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, An
 
 def _unknown_setting(word: str, where: str) -> UserError:
     known = [name for name, _, _ in options()]
+    sections = [item.name for item in fields(Recipe)]
     tails = {name.rpartition(".")[2]: name for name in known}
-    near = nearest(word, known) or tails.get(nearest(word.rpartition(".")[2], tails) or "")
+    near = nearest(word, [*known, *sections]) or tails.get(nearest(word.rpartition(".")[2], tails) or "")
     return UserError(f"{where}: there is no setting {word!r}", nearest=near, then="engram train --help lists them")
 
 

@@ -59,9 +59,11 @@ def dispatch(words: list[str]) -> int:
     try:
         command, bound, ignored = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise UserError(
-            str(error).strip(), then=f"engram {words[0] if words else ''} --help".replace("  ", " ")
-        ) from None
+        known = words and words[0] in app
+        raise UserError(str(error).strip(), then=f"engram {words[0]} --help" if known else "engram --help") from None
     if "settings" in ignored:
         bound.arguments["settings"] = given or {}
-    return int(command(*bound.args, **bound.kwargs) or 0)
+    code = int(command(*bound.args, **bound.kwargs) or 0)
+    if words and words[0] in TAKES_SETTINGS and given is None:  # help was asked for
+        settings.list_all()
+    return code

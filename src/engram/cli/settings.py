@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-from engram.errors import UserError
+from engram.recipe import options
 
 OWN = ("recipe", "plan", "json", "help", "version")
 """Options of the verbs themselves; every other option names a setting of the recipe."""
 
 
 def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The words that are not recipe settings, and the settings as dotted name -> text. A name alone means true.
+    """The words that are not recipe settings, and the settings as dotted name -> text.
 
-    Raises:
-        UserError: a setting given twice.
+    A name alone means true; of a name given twice the last counts, so that a script's words can be added to.
 
     >>> split(["train", "--plan", "--optimizer.lr", "1e-3", "--epochs=2"])
     (['train', '--plan'], {'optimizer.lr': '1e-3', 'epochs': '2'})
@@ -30,7 +29,21 @@ def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             continue
         if not equals:
             value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
-        if name in settings:
-            raise UserError(f"--{name} is given twice: {settings[name]} and {value}")
         settings[name] = value
     return rest, settings
+
+
+def list_all() -> None:
+    """Every setting of the recipe with its sentence and default, below a verb's own help."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.ROUNDED, show_header=False, title="Settings of the recipe", title_justify="left", expand=True)
+    table.add_column(no_wrap=True, style="cyan")
+    table.add_column(ratio=1)
+    for name, about, default in options():
+        shown = f" [dim]{escape(f'[{default}]')}[/dim]" if default else ""
+        table.add_row(f"--{name}", escape(about) + shown)
+    Console(highlight=False).print(table)

@@ -5,6 +5,7 @@ text come back, code never runs.
 """
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
         UserError: as for `restore`.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of old formats; what is in them is checked here
+            content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no saved state {path}", then="engram train starts a new run") from None
     except pickle.UnpicklingError:

@@ -31,7 +31,7 @@ class NeedsValues(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(4)
+        self.norm = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
         self.layer = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 4)

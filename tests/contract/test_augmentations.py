@@ -1,5 +1,7 @@
 """What every augmentation in the registry keeps, found by itself."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -38,6 +40,25 @@ def test_facts(name):
     assert entry.summary.endswith(".")
     assert entry.paper
     assert entry.year
+
+
+@pytest.mark.parametrize(
+    ("name", "defaults"),
+    [
+        ("crop", {"padding": 4, "fill": "mean"}),  # He et al. 2016
+        ("resized_crop", {"smallest": 0.08, "largest": 1, "aspect": 4 / 3}),  # Szegedy et al. 2015
+        ("flip", {"probability": 0.5}),
+        ("rotation", {"degrees": 15, "fill": "mean"}),
+        ("color", {"strength": 0.2}),
+        ("pca_noise", {"deviation": 0.1}),  # Krizhevsky et al. 2012
+        ("cutout", {"side": 8}),  # DeVries and Taylor 2017, CIFAR-100
+        ("mixup", {"strength": 0.2}),  # Zhang et al. 2018, ImageNet
+    ],
+)
+def test_settings_and_defaults_are_the_papers_in_this_order(name, defaults):
+    parameters = inspect.signature(registry.find("augmentation", name).build).parameters.values()
+    assert {one.name: one.default for one in parameters if one.name not in GIVEN} == defaults
+    assert [one.name for one in parameters if one.name not in GIVEN] == list(defaults)
 
 
 @pytest.mark.parametrize(("name", "dimensions", "channels"), CASES)

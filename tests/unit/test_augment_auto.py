@@ -16,6 +16,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
         ("folder", (3, 16, 16), (), ("crop:2", "flip")),
         ("folder", (3, 65, 65), ("cat", "dog"), ("resized_crop:0.35", "flip")),
         ("folder", (3, 224, 224), (), ("resized_crop:0.35", "flip")),
+        ("folder", (3, 15, 40), (), ("flip",)),
         ("npz", (3, 32, 32), DIGITS, ("crop:4", "flip")),  # bare numbers say nothing there
         ("folder", (3, 32, 32), DIGITS, ("crop:4",)),  # house numbers
         ("folder", (3, 32, 32), ("zero", "one"), ("crop:4",)),
@@ -23,7 +24,9 @@ DIGITS = tuple(str(digit) for digit in range(10))
         ("parquet", (3, 32, 32), ("A", "B", "c"), ("crop:4",)),
         ("folder", (3, 224, 224), ("turn_left", "turn_right"), ("resized_crop:0.35",)),
         ("folder", (3, 224, 224), ("leftovers", "brighter"), ("resized_crop:0.35", "flip")),
-        ("digits", (1, 8, 8), DIGITS, ("crop:1",)),
+        ("digits", (1, 8, 8), DIGITS, ()),
+        ("npz", (1, 16, 40), (), ("crop:1",)),
+        ("npz", (1, 40, 15), (), ()),
         ("mnist", (1, 28, 28), DIGITS, ("crop:2",)),
         ("folder", (1, 224, 224), (), ("crop:14",)),
         ("npz", (4, 32, 32), (), ("crop:2",)),

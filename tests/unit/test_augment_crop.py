@@ -252,6 +252,7 @@ def test_a_box_smaller_than_a_pixel_shows_that_pixel():
         (lambda: crop(5, size=(9, 5)), "crop: padding cannot be 5"),
         (lambda: crop(4, "black"), "crop: fill cannot be 'black'"),
         (lambda: resized_crop(0), "resized_crop: smallest cannot be 0"),
+        (lambda: resized_crop(1.5), "resized_crop: smallest cannot be 1.5"),
         (lambda: resized_crop(0.5, 0.4), "resized_crop: largest cannot be 0.4"),
         (lambda: resized_crop(0.5, 1.1), "resized_crop: largest cannot be 1.1"),
         (lambda: resized_crop(aspect=0.5), "resized_crop: aspect cannot be 0.5"),

@@ -19,7 +19,7 @@ def color_of(mean: Tensor | None, x: Tensor) -> Tensor:
     if mean is None:
         return x.new_zeros(x.shape[1])
     mean = mean.to(x.device)
-    return mean.mul(255).round().clamp(0, 255).to(x.dtype) if x.dtype == torch.uint8 else mean.to(x.dtype)
+    return mean.mul(255).round().to(x.dtype) if x.dtype == torch.uint8 else mean.to(x.dtype)
 
 
 def pad(x: Tensor, amounts: Sequence[tuple[int, int]], fill: str = "mean", mean: Tensor | None = None) -> Tensor:

@@ -59,6 +59,7 @@ def test_the_process_writes_a_live_page_and_is_gone_when_stopped(running: Path) 
     try:
         until(report.exists, 60)
         assert os.getpriority(os.PRIO_PROCESS, handle.process.pid) == 19
+        assert os.getsid(handle.process.pid) != os.getsid(0)  # Ctrl-C does not reach it
         assert 'http-equiv="refresh"' in report.read_text()
     finally:
         handle.stop()

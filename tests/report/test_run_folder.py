@@ -87,6 +87,12 @@ def test_a_resumed_clock_that_goes_on_is_taken_as_it_is(tmp_path: Path) -> None:
     assert [one["seconds"] for one in run_folder.read(folder).steps] == [5.0, 6.0, 7.0]
 
 
+def test_an_end_that_steps_follow_was_none(tmp_path: Path) -> None:
+    end = {"event": "end", "reason": "interrupted", "step": 10}
+    assert run_folder.read(lines(tmp_path / "a", step(10), end, step(11))).end is None
+    assert run_folder.read(lines(tmp_path / "a", step(10), end, {"event": "threads", "step": 10})).end == end
+
+
 def test_epochs_are_counted_by_steps(tmp_path: Path) -> None:
     run = run_folder.read(lines(tmp_path / "a", {"event": "start", "steps_per_epoch": 4}, step(6)))
     assert run.epoch_of(run.steps[0]) == 1.5

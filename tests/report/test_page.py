@@ -130,7 +130,13 @@ def test_the_confusion_matrix_holds_every_count(finished: Path) -> None:
         [int(re.sub(r"<[^>]+>", "", cell).replace("·", "0")) for cell in re.findall(r"<td.*?</td>", row)]
         for row in re.findall(r"<tr>.*?</tr>", body)
     ]
-    assert counts == json.loads((finished.parent / "evaluation" / "validation.json").read_text())["confusion"]
+    confusion = json.loads((finished.parent / "evaluation" / "validation.json").read_text())["confusion"]
+    assert counts == confusion
+    shades = [float(share) for share in re.findall(r"--share:([\d.]+)", table[0])]
+    shares = [
+        (n / sum(row)) ** (1 if i == j else 0.5) for i, row in enumerate(confusion) for j, n in enumerate(row) if n
+    ]
+    assert shades == pytest.approx(shares, abs=0.006)
 
 
 def test_the_data_card_is_told(finished: Path) -> None:
@@ -225,6 +231,7 @@ def test_any_number_of_classes(tmp_path: Path, make_run: Make, classes: int) -> 
     check(shown, path)
     maps = [a for _, a in shown.all("img") if "Confusion matrix" in (a["alt"] or "")]
     assert len(maps) == (classes > 20)
+    assert ("Examples of the 10 rarest classes" in shown.words("caption")) == (classes > 20)
     if classes == 100:
         assert "Most frequent mistakes" in shown.words("caption")
         assert "The ten hardest classes" in shown.words("caption")

@@ -1,6 +1,9 @@
 """The run folder: made first, held while it is used, and readable after any kind of end."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,32 @@ def test_a_folder_is_held_and_let_go(tmp_path):
     with RunFolder.create(tmp_path / "run", build({})), pytest.raises(UserError, match="in use by another run"):
         RunFolder.open(tmp_path / "run")
     RunFolder.open(tmp_path / "run").release()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EROFS, "cannot be written: Read-only file system"),
+        (errno.EACCES, "cannot be written: Permission denied"),
+        (errno.ENOSPC, "no space left for"),
+        (errno.ENOTDIR, "cannot be used"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_says_why_and_what_to_do(tmp_path, monkeypatch, number, said):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=said) as caught:
+        RunFolder.create(tmp_path / "run", build({}))
+    assert "--output" in str(caught.value)
+
+
+def test_a_longer_recipe_is_kept_for_the_next_time(tmp_path):
+    with RunFolder.create(tmp_path / "run", build({"epochs": 1})) as folder:
+        folder.go_on(build({"epochs": 2}))
+    assert load(tmp_path / "run" / "recipe.toml").training.epochs == 2
+    assert len((tmp_path / "run" / "command.txt").read_text().splitlines()) == 2
 
 
 def test_what_is_not_a_run_is_refused(tmp_path):

@@ -125,10 +125,10 @@ class StreamedPool:
         return self.examples.name(int(self.rows[index]))
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = [batch.tolist() for batch in indices]
+        batches = list(indices)
         loader = torch.utils.data.DataLoader(
             _Decoded(self.examples, self.rows, self.form),
-            batch_sampler=batches,
+            batch_sampler=_Lists(batches),
             collate_fn=_as_it_is,
             num_workers=self.workers,
             prefetch_factor=2 if self.workers else None,
@@ -139,7 +139,7 @@ class StreamedPool:
                 raise UserError(
                     f"{stored.name} can no longer be read: {stored.why}", then="repair or remove it, then engram resume"
                 )
-            y = self.labels.index_select(0, torch.tensor(batch, device=self.device))
+            y = self.labels.index_select(0, batch.to(self.device))
             yield stored.to(self.device, non_blocking=True).movedim(-1, 1), y
 
     def pictures(self, indices: Sequence[int]) -> NDArray[Any]:
@@ -147,6 +147,19 @@ class StreamedPool:
         if isinstance(stored, _Failure):
             raise UserError(f"{stored.name} can no longer be read: {stored.why}")
         return np.moveaxis(stored.numpy(), -1, 1)
+
+
+class _Lists:
+    """Index tensors as the lists that a data loader hands to its workers, each made when it is asked for."""
+
+    def __init__(self, batches: list[Tensor]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch.tolist() for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class _Failure:

@@ -74,6 +74,15 @@ class RunFolder:
             raise unwritable(path, error) from None
         return folder
 
+    def go_on(self, settings: Recipe) -> None:
+        """Keep the recipe with which an existing run goes on, and add the command to those that made it."""
+        try:
+            atomic.write(self.path / "recipe.toml", recipe.dumps(settings))
+            with open(self.path / "command.txt", "a", encoding="utf-8") as file:
+                file.write(shlex.join(sys.argv) + "\n")
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
     def lock(self) -> None:
         """Hold the folder until the process ends; the lock goes with the process, however it ends."""
         self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

@@ -66,4 +66,5 @@ def resume(path: str | Path, *, sinks: Sequence[Sink] = (), progress: Progress =
             )
         session = Session(assemble(complete, progress), folder, sinks, progress)
         session.restore()
+        folder.go_on(complete)
         return session.run()

@@ -1,6 +1,6 @@
 """Where it ran, and every choice that was made for it, with the reason."""
 
-from engram.report.markup import Markup, facts, join, table
+from engram.report.markup import Markup, facts, join, table, tag
 from engram.report.run_folder import Run, finite, text
 from engram.report.words import big
 
@@ -30,5 +30,6 @@ def section(run: Run) -> Markup | None:
         tuple(text(one.get(key, ""), limit=300) for key in ("setting", "value", "reason"))
         for one in known.get("choices") or []
     ]
+    rows = [(tag("span", setting, class_="option" if len(setting) < 32 else None), *rest) for setting, *rest in rows]
     chosen = table("What was chosen for this machine, and why", ("setting", "value", "reason"), rows, numbers_from=9)
     return join([about, chosen if rows else None])

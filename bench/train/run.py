@@ -156,8 +156,10 @@ def write(results: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def note_command(results: dict[str, Any]) -> None:
-    command = shlex.join(["python", "bench/train/run.py", *sys.argv[1:]])
+def note_command(results: dict[str, Any], data: str) -> None:
+    """Add the command as somebody else would give it: the data's place is told from the checkout."""
+    words = [os.path.relpath(data, ROOT) if word == data else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "bench/train/run.py", *words])
     entry = {"command": command, "commit": commit(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     results["commands"].append(entry)
 
@@ -193,7 +195,7 @@ def speed(chosen: argparse.Namespace) -> None:
     programs = select(chosen.only)
     load(workload, chosen.data, "train"), load(workload, chosen.data, "test")  # decoded once, before any clock runs
     results = read(workload)
-    note_command(results)
+    note_command(results, chosen.data)
     order = random.Random(chosen.seed + 1000 * len(results["commands"]))
     for setting in chosen.settings or SETTINGS:
         threads, clock = (1 if setting == "one thread" else cores()), SETTINGS[setting]
@@ -246,7 +248,7 @@ def accuracy(chosen: argparse.Namespace) -> None:
     epochs = chosen.epochs or workload.epochs
     load(workload, chosen.data, "train"), load(workload, chosen.data, "test")
     results = read(workload)
-    note_command(results)
+    note_command(results, chosen.data)
     logs = Path(tempfile.mkdtemp(prefix="engram-bench-logs-"))
     for seed in chosen.seeds:
         for program in select(chosen.only):

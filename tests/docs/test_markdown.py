@@ -115,6 +115,7 @@ def run(words: list[str], folder: Path) -> None:
 
 def furnish(folder: Path) -> None:
     """What the pages take for granted: a folder of photographs, an image, data in the formats they name."""
+    (folder / "recipes").symlink_to(ROOT / "recipes")
     rng = np.random.default_rng(0)
     pictures = []
     for label, name in enumerate(("cat", "dog", "horse")):

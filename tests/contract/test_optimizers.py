@@ -137,6 +137,19 @@ def test_it_refuses_a_rate_that_is_none(name, setting, value):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_builder_takes_parameters_that_can_be_read_only_once(name):
+    x, y = small_data()
+    ends = []
+    for given in (list, iter):
+        net = small_net()
+        optimizer = registry.find("optimizer", name).build(given(list(net.parameters())), weight_decay=0.1)
+        optimizer.step(closure_on(net, optimizer, x, y))
+        ends.append(net.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    assert not torch.equal(ends[0]["5.weight"], small_net().state_dict()["5.weight"])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_refuses_a_network_without_weights(name):
     with pytest.raises(UserError, match="no weights"):
         optimizers.build(name, nn.ReLU())

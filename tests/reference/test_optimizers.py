@@ -418,6 +418,18 @@ def test_a_network_may_change_its_memory_order_on_the_way(name):
     torch.testing.assert_close(conv_path(name), turned, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", FUSED)
+def test_a_matrix_with_a_transposed_gradient_counts_the_same(name):
+    ends = []
+    for turn in (torch.Tensor.contiguous, lambda g: g.t().contiguous().t()):
+        p = nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4))
+        optimizer = getattr(optimizers, name)([p])
+        p.grad = turn(torch.linspace(2, -1, 12).reshape(3, 4).square())
+        optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(*ends)
+
+
 def test_weights_with_gaps_in_memory_take_the_path_that_minds_strides():
     p = nn.Parameter(torch.randn(4, 6)[:, ::2])
     assert not optimizers.adam([p]).param_groups[0]["fused"]
@@ -455,6 +467,19 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(name, settings, al
     (setting,) = settings
     assert f"optimizer {name}: {setting} cannot be" in str(caught.value)
     assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("lbfgs", {"max_iter": 1, "history_size": 1}),
+        ("adam", {"lr": 0, "betas": (0, 0), "weight_decay": 0}),
+        ("rmsprop", {"alpha": 0, "momentum": 0}),
+        ("sgd", {"lr": np.float32(0.1)}),
+    ],
+)
+def test_the_limits_themselves_are_taken(name, settings):
+    assert optimizers.build(name, nn.Linear(2, 2), settings)
 
 
 def test_an_unknown_optimizer_is_refused_with_the_nearest():

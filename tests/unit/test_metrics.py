@@ -197,6 +197,11 @@ def test_arrays_that_do_not_belong_together_are_a_mistake_of_the_caller(shape, l
         metrics.summary(np.ones(shape), np.array(labels), ["x"] * names, ["a", "b", "c"])
 
 
+def test_labels_out_of_range_are_told_with_their_range():
+    with pytest.raises(ValueError, match="labels from 1 to 4 of 3 classes"):
+        metrics.summary(np.ones((2, 3)), np.array([1, 4]), ["x", "y"], ["a", "b", "c"])
+
+
 def test_it_needs_no_torch():
     code = "import sys, engram.training.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ from PIL import Image
 from scipy import stats
 
 from engram.augment.crop import (
+    center_crop,
     crop,
     crop_at,
     crop_center,
@@ -236,6 +237,12 @@ def test_resized_crop_shows_the_drawn_boxes():
     share = boxes[:, 2] * boxes[:, 3] / (30 * 24)
     assert (share >= 0.3 - 1e-4).all()
     assert (share <= 0.6 + 1e-4).all()
+
+
+def test_without_a_size_it_stays_the_pictures_own():
+    x = pictures(2, 3, 6, 9)
+    assert resized_crop()(x, torch.Generator()).shape == x.shape
+    assert torch.equal(center_crop()(x, torch.Generator()), x)
 
 
 def test_a_box_smaller_than_a_pixel_shows_that_pixel():

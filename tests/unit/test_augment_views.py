@@ -72,6 +72,8 @@ def test_scales_resize_first():
 
 
 def test_words_multiply():
+    assert build("crops").count == 5
+    assert build("crops:1").count == 1
     views = build("scales:1:1.2,crops:5,flip")
     assert views.count == 20
     assert len(views(pictures())) == 20
@@ -95,6 +97,7 @@ def test_dtype_and_other_dimensions():
         ("flip:0.5", "more settings"),
         ("scales", "names no scales"),
         ("scales:0", "scales: a scale cannot be 0"),
+        ("scales:1:10.5", "scales: a scale cannot be 10.5"),
         ("flip,flip", "'flip' is given twice"),
     ],
 )

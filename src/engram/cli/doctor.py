@@ -31,8 +31,6 @@ def doctor() -> int:
     for count in threads.candidates(threads.available_cores()):
         torch.set_num_threads(count)
         say("peak", f"{peak.matmul_gflops(machine):,.0f} GFLOP/s of {machine.dtype} products with {count} threads")
-    for extra in ("tensorboard", "onnx"):
-        say(extra, "installed" if installed(extra) else f"not installed (pip install engram[{extra}])")
     with tempfile.TemporaryDirectory() as folder:
         run = train(model="mlp", epochs=3, output=str(Path(folder) / "run"))
         accuracy = run.evaluations["validation"]["accuracy"]
@@ -50,10 +48,3 @@ def memory() -> str:
     except (OSError, KeyError, ValueError):
         return "unknown"
     return f"{free:.1f} of {total:.1f} GiB free"
-
-
-def installed(module: str) -> bool:
-    """Whether an optional package is there, without importing it."""
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None

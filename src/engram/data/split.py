@@ -19,7 +19,7 @@ def stratified(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDAr
     (7, 2, True)
     """
     counts = np.bincount(labels)
-    held_out = _drawn(labels, counts * float(share), np.maximum(counts - 1, 0), seed)
+    held_out = _drawn(labels, counts.astype(np.float64) * share, np.maximum(counts - 1, 0), seed)
     return np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True), held_out
 
 
@@ -30,7 +30,7 @@ def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int6
     (10,)
     """
     counts = np.bincount(labels)
-    chosen = _drawn(labels, counts * min(1.0, limit / len(labels)), counts, seed)
+    chosen = _drawn(labels, counts.astype(np.float64) * min(1.0, limit / len(labels)), counts, seed)
     missing = np.setdiff1d(np.unique(labels), np.unique(labels[chosen]))
     firsts = [np.flatnonzero(labels == name)[0] for name in missing]
     return np.sort(np.concatenate([chosen, firsts])).astype(np.int64)

@@ -118,8 +118,10 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         num_classes=len(prepared.classes),
         settings=recipe.model.settings,
     )
+    decisions = list(prepared.decisions)
     if recipe.weights is not None:
-        pretrained.load(net, recipe.weights, recipe.model.name)
+        taken = pretrained.load(net, recipe.weights, recipe.model.name)
+        decisions.append(Decision("weights", str(taken), "asked for"))
     account = accounting.account(net, prepared.shape)
     full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
     batch_size = len(prepared.train) if full_batch else min(recipe.training.batch_size, len(prepared.train))
@@ -172,7 +174,7 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         views=tuple(recipe.views),
         data=str(Path(recipe.data.path).name),
     )
-    decisions = [*prepared.decisions, *machine.decisions]
+    decisions += machine.decisions
     if "auto" in recipe.augment:
         decisions.append(Decision("augment", ",".join(words) or "none", "suits this kind of data"))
     if full_batch:

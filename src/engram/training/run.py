@@ -37,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._made: list[Path] = []  # parents that were not there before
         self._lock: int | None = None
         self._metrics: Any = None
 
@@ -52,6 +53,7 @@ class RunFolder:
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} is not empty and holds no run", allowed="a new or empty folder")
         folder = cls(path)
+        folder._made = [parent for parent in path.parents if not parent.exists()]
         try:
             for part in ("weights", "state", "pictures", "evaluation"):
                 (path / part).mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,8 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # somebody may have put something there meanwhile
             self.path.rmdir()
+            for parent in self._made:
+                parent.rmdir()
 
     def release(self) -> None:
         """Let the folder go."""

@@ -28,6 +28,7 @@ Sink = Callable[[Mapping[str, Any]], None]
 """Gets every row that goes into metrics.jsonl, and rows of its own: header, notice, closing."""
 
 LOG_SECONDS = 1.0  # between two step rows: each reads the loss from the device
+LOGGED = 60  # step rows that even a short run has
 
 
 @dataclass
@@ -80,8 +81,9 @@ class Session:
         """Follow the events to the end; whatever ends it, what was saved stays, and the closing rows are said."""
         try:
             self.open()
-            with self.reporting(), self.signals():
-                reason, message = self.follow()
+            with self.signals():
+                with self.reporting():
+                    reason, message = self.follow()
                 self.close(reason, message)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -145,6 +147,7 @@ class Session:
         """Read the loop's events: log, save, watch the step time. Returns why it ended, and a message."""
         assembled = self.assembled
         watch = StepTimeWatch()
+        sparse = max(1, assembled.parts.total_steps // LOGGED)
         logged, examples, computing = time.perf_counter(), 0, 0.0
         epoch_examples, epoch_seconds = 0, 0.0
         for event in events_of(assembled.parts, assembled.state):
@@ -155,7 +158,7 @@ class Session:
                     computing += event.seconds
                     epoch_examples += event.examples
                     epoch_seconds += event.seconds
-                    if now - logged >= LOG_SECONDS or event.step == 1:
+                    if now - logged >= LOG_SECONDS or event.step % sparse == 1 % sparse:
                         self.say({**to_json(event), "images_per_second": examples / computing, "seconds": self.seconds})
                         logged, examples, computing = now, 0, 0.0
                     if now - self.saved_at >= assembled.recipe.training.save_every:

@@ -19,6 +19,9 @@ def test_unknown_settings_and_names_offer_the_nearest(tmp_path):
     assert "did you mean: weight_decay" in refused("train", "--optimizer.weight_decai", "3", cwd=tmp_path)
     assert "did you mean: flip" in refused("train", "--augment", "crop:4,flop", cwd=tmp_path)
     assert 'Did you mean "train"?' in refused("trian", cwd=tmp_path)
+    assert "clip_norm does not go with lbfgs" in refused(
+        "train", "--optimizer", "lbfgs", "--clip_norm", 1, cwd=tmp_path
+    )
     assert not (tmp_path / "runs").exists()  # a typo leaves no run behind
 
 

@@ -16,6 +16,7 @@ from engram.data.examples import Source
 from engram.data.open import open_source
 from engram.data.prepare import Prepared, prepare
 from engram.decision import Decision
+from engram.errors import UserError
 from engram.recipe import Recipe
 from engram.training import device, loop, pretrained, threads
 from engram.training.device import Machine
@@ -192,6 +193,11 @@ def check_names(recipe: Recipe) -> None:
             registry.find(kind, choice.name),
             choice.settings,
             reserved=(*models.FILLED_IN, "parameters"),
+        )
+    if recipe.training.clip_norm is not None and registry.find("optimizer", recipe.optimizer.name).facts.get("closure"):
+        raise UserError(
+            f"clip_norm does not go with {recipe.optimizer.name}: its line search needs gradients as they are",
+            then="--clip_norm none, or another optimizer",
         )
     augment.check([word for word in recipe.augment if word != "auto"])
     augment.check_views(recipe.views)

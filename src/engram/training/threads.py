@@ -68,7 +68,7 @@ class StepTimeWatch:
 
     >>> watch = StepTimeWatch(window=2, pause=0.0)
     >>> [watch.jumped(seconds, now) for now, seconds in enumerate([1.0, 1.0, 1.0, 3.0, 3.0])]
-    [False, False, False, False, True]
+    [False, False, False, True, False]
     """
 
     def __init__(self, window: int = WINDOW, jump: float = JUMP, pause: float = PAUSE) -> None:

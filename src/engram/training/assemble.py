@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from engram import __version__, accounting, augment, models, optimizers, registry, schedules
+from engram.augment.pca_noise import palette_of
 from engram.averaging import WeightAverage
 from engram.data.examples import Source
 from engram.data.open import open_source
@@ -141,6 +142,11 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     unit = 255.0 if prepared.train.dtype == torch.uint8 else 1.0  # pictures are normalised on the scale 0..1
     mean, std = (torch.as_tensor(values, dtype=torch.float32) / unit for values in (prepared.mean, prepared.std))
     views = augment.views(recipe.views, size=size, mean=mean, std=std)
+    views.check_stored(prepared.stored_shape[1:])
+    palette = None  # of the data's own colours, where colours are shifted along it
+    if any(word.startswith("pca_noise") for word in words):
+        sample = torch.arange(len(prepared.train))[:PALETTE_SAMPLE]
+        palette = palette_of(next(prepared.train.batches([sample]))[0])
 
     def validate(judged: nn.Module) -> dict[str, float] | None:
         if prepared.validation is None:
@@ -152,7 +158,7 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         net.compile()
     parts = loop.Parts(
         pool=prepared.train,
-        augment=augment.compose(words, size=size, mean=mean, std=std),
+        augment=augment.compose(words, size=size, mean=mean, std=std, palette=palette),
         factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
         machine=machine,
         validate=validate,
@@ -184,6 +190,7 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
 
 
 EVALUATION_BATCH = 256
+PALETTE_SAMPLE = 1000  # training pictures whose colours give the palette of pca_noise
 
 
 def check_names(recipe: Recipe) -> None:

@@ -1,6 +1,6 @@
 """Does the memory that streamed training takes grow with the data set?
 
-    python bench/memory/streamed.py            # makes two sets in a temporary folder, about 5 minutes
+    python bench/memory/streamed.py            # makes two sets in a temporary folder, a few minutes
 
 Two sets of 32x32 JPEG pictures in Parquet, of 20,000 and of 200,000, are trained on with `data.memory = 0`, each in a
 process of its own, for the same number of steps. The private memory of the process and its workers (shared pages
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 SIZES = (20_000, 200_000)
-STEPS = 150
+STEPS = 60
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "memory.json"
 
 
@@ -57,7 +57,7 @@ def measure(folder: Path) -> None:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.1):
+        while not stop.wait(1.0):
             peak["all"] = max(peak["all"], tree_pss(os.getpid()))
 
     watcher = threading.Thread(target=watch)

@@ -29,6 +29,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(asked[1]) if asked and server.ranges else 0
+        if start >= len(server.content):
+            self.send_error(416)
+            return
         if start:
             self.send_response(206)
             claimed = start + server.shift
@@ -163,6 +166,7 @@ def test_not_found(server, tmp_path):
     server.status = 404
     with pytest.raises(UserError, match="the server answered 404 Not Found"):
         fetch(remote(server.home), tmp_path)
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_falls_silent(server, tmp_path, monkeypatch):
@@ -252,6 +256,27 @@ def test_an_archive_is_unpacked(tmp_path):
     folder = unpack(path, tmp_path / "cache" / "unpacked")
     assert (folder / "set" / "two").read_bytes() == b"22"
     assert sorted(one.name for one in folder.parent.iterdir()) == ["unpacked"]
+
+
+def test_what_is_unpacked_already_stays(tmp_path):
+    path = archive(tmp_path / "a.tar.gz", (member("one"), b"1"))
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked" / "mine").touch()
+    assert [one.name for one in unpack(path, tmp_path / "unpacked").iterdir()] == ["mine"]
+
+
+def test_an_archive_that_cannot_be_unpacked_there(tmp_path):
+    path = archive(tmp_path / "a.tar.gz", (member("one"), b"1"))
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "unpacked", tmp_path / "file"):
+        with pytest.raises(UserError, match=r"cannot be written: (Not a directory|File exists)"):
+            unpack(path, folder)
+
+
+def test_an_old_python_does_not_unpack(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(UserError, match="cannot unpack archives safely"):
+        unpack(archive(tmp_path / "a.tar.gz", (member("one"), b"1")), tmp_path / "unpacked")
 
 
 @pytest.mark.parametrize(

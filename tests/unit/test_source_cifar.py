@@ -79,6 +79,7 @@ def check_10(source):
     assert np.array_equal(source.test.read(2), batch(6)[0][2])
     assert source.test.labels.tolist() == batch(6)[1].tolist()
     assert source.train.labels.dtype == np.int64
+    assert source.notes == ()
 
 
 def python3_dump(protocol):
@@ -205,8 +206,40 @@ def test_other_codecs_and_types_are_refused(tmp_path):
         open_source(tmp_path)
     objects = pickle.dumps({"data": np.array([None, 1], object), "labels": [0]}, 4)
     file.write_bytes(objects)
-    with pytest.raises(UserError, match="data_batch_1"):
+    with pytest.raises(UserError, match="data_batch_1 is truncated or damaged: an array of type 'O8'"):
         open_source(tmp_path)
+
+
+def test_labels_may_be_an_array_of_any_byte_order(tmp_path):
+    pickled_10(tmp_path, batches=(1,))
+    pixels, labels = batch(1)
+    for kind in (">i8", "<i4", "u1"):
+        content = {"data": pixels.reshape(4, 3072), "labels": labels.astype(kind)}
+        (tmp_path / "data_batch_1").write_bytes(pickle.dumps(content, 4))
+        assert open_source(tmp_path).train.labels.tolist() == labels.tolist()
+
+
+def test_arrays_in_fortran_order(tmp_path):
+    pickled_10(tmp_path, batches=(1,))
+    pixels, labels = batch(1)
+    content = {"data": np.asfortranarray(pixels.reshape(4, 3072)), "labels": labels.tolist()}
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(content, 4))
+    assert np.array_equal(open_source(tmp_path).train.array(), pixels)
+
+
+def test_a_number_in_place_of_bytes_takes_no_memory(tmp_path):
+    pickled_10(tmp_path)
+    whole = (tmp_path / "data_batch_1").read_bytes()
+    start, end = whole.index(b"\x89T") + 1, whole.index(b"tb", whole.index(b"\x89T") + 4 * 3072)
+    (tmp_path / "data_batch_1").write_bytes(whole[:start] + b"J" + struct.pack("<i", 4 * 3072) + whole[end:])
+    with pytest.raises(UserError, match="an array without bytes"):
+        open_source(tmp_path)
+
+
+def test_names_that_are_too_few_are_not_used(tmp_path):
+    pickled_10(tmp_path)
+    (tmp_path / "batches.meta").write_bytes(python2_pickle({b"label_names": [b"only", b"two"]}))
+    assert open_source(tmp_path).classes == CLASSES_10
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
@@ -218,7 +251,14 @@ def test_truncated_pickles(tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    "content", [{"a": 1}, [1, 2], {"data": 3, "labels": [1]}, {"data": np.zeros(5, np.float32), "labels": [0]}]
+    "content",
+    [
+        {"a": 1},
+        [1, 2],
+        {"data": 3, "labels": [1]},
+        {"data": np.zeros(3072, np.uint8)},
+        {"data": np.zeros(5, np.float32), "labels": [0]},
+    ],
 )
 def test_pickles_of_something_else(tmp_path, content):
     pickled_10(tmp_path)

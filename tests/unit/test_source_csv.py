@@ -66,8 +66,9 @@ def test_a_folder_with_one_table(home):
 
 
 def test_a_table_of_something_else_leaves_the_folders(home):
-    table(home, "time,price\n1,2\n")
-    assert open_source(home).kind == "folder"
+    for header in ("time,price", "time,label", "path,price"):
+        table(home, f"{header}\n1,2\n")
+        assert open_source(home).kind == "folder"
 
 
 @pytest.mark.parametrize("header", ["path,label,split\n", ""])
@@ -172,6 +173,24 @@ def test_names_without_folder_or_suffix(home):
     source = open_source(table(home, "id,breed\na,pug\nb,mops\n"))
     assert listing(source.train) == [("train/a.png", 1), ("train/b.png", 0)]
     assert source.notes == ("paths are taken as train/....png",)
+
+
+def test_names_in_a_folder_of_images(home):
+    os.rename(home / "cats", home / "images")
+    source = open_source(table(home, "image,label\n1.png,a\n2.png,b\n"))
+    assert listing(source.train) == [("images/1.png", 0), ("images/2.png", 1)]
+    assert source.notes == ("paths are taken as images/...",)
+
+
+def test_files_without_suffix_need_no_header(home):
+    for name in ("1", "2"):
+        os.rename(home / "cats" / f"{name}.png", home / name)
+    assert listing(open_source(table(home, "1,cat\n2,dog\n")).train) == [("1", 0), ("2", 1)]
+
+
+def test_a_cell_without_end(home):
+    with pytest.raises(UserError, match="is not a sound CSV: field larger than field limit"):
+        open_source(table(home, 'cats/1.png,"' + "x" * 200_000))
 
 
 def test_backslashes_of_windows(home):

@@ -63,6 +63,7 @@ def test_splits(tmp_path, word):
     assert listing(source.validation) == [(f"{word}/a/2.png", 0), (f"{word}/b/2.png", 1)]
     assert listing(source.test) == [("test/a/3.png", 0), ("test/b/3.png", 1)]
     assert (source.test.read(0) == sum(b"test/a/3.png") % 256).all()
+    assert source.notes == ()
 
 
 def test_a_folder_beside_the_splits_is_left_out_and_told(tmp_path):
@@ -73,8 +74,25 @@ def test_a_folder_beside_the_splits_is_left_out_and_told(tmp_path):
 
 
 def test_train_may_be_a_class_among_others(tmp_path):
-    source = folder(put(tmp_path, "bus/1.png", "car/1.png", "train/1.png"))
-    assert source.classes == ("bus", "car", "train")
+    source = folder(put(tmp_path, "bus/1.png", "car/1.png", "train/1.png", "truck/deep/1.png"))
+    assert source.classes == ("bus", "car", "train", "truck")
+
+
+def test_test_may_be_a_class_among_others(tmp_path):
+    assert folder(put(tmp_path, "cats/1.png", "test/x/1.png")).classes == ("cats", "test")
+
+
+def test_train_with_classes_in_it_is_the_split_whatever_lies_beside(tmp_path):
+    source = folder(put(tmp_path, "train/a/1.png", "train/b/1.png", "extra/3.png"))
+    assert source.classes == ("a", "b")
+    assert source.notes == ("left out, beside train/: extra/",)
+
+
+def test_train_without_classes_is_no_class_beside_a_folder_without_images(tmp_path):
+    put(tmp_path, "train/1.png")
+    (tmp_path / "documents").mkdir()
+    with pytest.raises(UserError, match="train has 1 image but no class folders"):
+        folder(tmp_path)
 
 
 def test_images_may_lie_deeper_within_a_class(tmp_path):
@@ -84,7 +102,7 @@ def test_images_may_lie_deeper_within_a_class(tmp_path):
 
 
 def test_what_is_skipped_is_counted(tmp_path):
-    put(tmp_path, "a/1.png", "b/1.png", "a/.hidden.png", ".cache/1.png", "stray.png", "__MACOSX/a/1.png")
+    put(tmp_path, "a/1.png", "b/1.png", "a/.hidden.png", ".cache/1.png", "stray.png", "__MACOSX/a/1.png", ".h.png")
     (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "b" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "b" / ".DS_Store").write_bytes(b"x")
@@ -92,7 +110,7 @@ def test_what_is_skipped_is_counted(tmp_path):
     source = folder(tmp_path)
     assert len(source.train) == 2
     assert set(source.notes) == {
-        "skipped 4 hidden files",
+        "skipped 5 hidden files",
         "skipped 2 files not named as images (.txt, .db)",
         "skipped 1 image beside the class folders",
     }
@@ -134,6 +152,14 @@ def test_images_without_class_folders(tmp_path):
 def test_a_training_split_without_class_folders(tmp_path):
     with pytest.raises(UserError, match="train has 2 images but no class folders"):
         open_source(put(tmp_path, "train/1.png", "train/2.png", "test/3.png"))
+
+
+def test_an_empty_training_split(tmp_path):
+    put(tmp_path, "test/a/1.png", "test/b/1.png")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="train has no class folders and no images") as error:
+        open_source(tmp_path)
+    assert str(tmp_path) in error.value.then
 
 
 def test_one_class_only(tmp_path):

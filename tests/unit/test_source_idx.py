@@ -114,6 +114,8 @@ def test_float_images_are_scaled(tmp_path):
     [
         (lambda file: b"", r"is empty \(0 bytes\)"),
         (lambda file: b"\x00", "is no IDX file: it begins with 00"),
+        (lambda file: b"\0\0\x08", "is no IDX file: it begins with 00 00 08"),
+        (lambda file: b"\0\x01" + file[2:], "is no IDX file: it begins with 00 01 08 03"),
         (lambda file: b"\x89PNG" + file, "is no IDX file: it begins with 89 50 4e 47"),
         (lambda file: b"\0\0\x07\x03" + file[4:], "is no IDX file: it begins with 00 00 07 03"),
         (lambda file: b"\0\0\x08\x00" + file[4:], "is no IDX file"),

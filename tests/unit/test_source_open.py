@@ -1,5 +1,7 @@
 """How a path or a name finds its source, and what is said where it finds none."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,6 +139,23 @@ def test_a_function_of_ones_own(tmp_path):
         open_source(f"{file}:wrong")
     with pytest.raises(UserError, match="shape 1 has label 2: out of range"):
         open_source(f"{file}:out_of_range")
+
+
+def test_what_is_neither_file_nor_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is neither a file nor a folder"):
+        open_source(tmp_path / "pipe")
+
+
+def test_what_may_not_be_read(tmp_path, monkeypatch):
+    put(tmp_path, "a/1.png", "b/1.png")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "secret")
+
+    monkeypatch.setattr("engram.data.sources.folder._walk", refuse)
+    with pytest.raises(UserError, match="secret cannot be read: Permission denied"):
+        open_source(tmp_path)
 
 
 def test_settings_that_a_source_does_not_take(tmp_path):

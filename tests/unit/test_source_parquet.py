@@ -57,7 +57,7 @@ def shades(examples):
     return [int(examples.read(i)[0, 0, 0]) for i in range(len(examples))]
 
 
-def test_one_file_with_class_names(tmp_path):
+def test_one_file_with_class_names(tmp_path, cache):
     put(tmp_path / "train-00000-of-00001.parquet", [1, 2, 3, 4, 5], [0, 1, 1, 0, 1], metadata=features())
     source = open_source(tmp_path / "train-00000-of-00001.parquet")
     assert source.kind == "parquet"
@@ -67,6 +67,7 @@ def test_one_file_with_class_names(tmp_path):
     assert source.train.labels.dtype == np.int64
     assert source.train.name(3) == "train-00000-of-00001.parquet[3]"
     assert source.train.read(0).shape == (1, 2, 3)
+    assert list(cache.iterdir()) == []  # small sets are not copied
 
 
 @pytest.mark.parametrize("below", ["", "data", "plain_text"])
@@ -90,6 +91,17 @@ def test_batches_that_cut_across_row_groups(tmp_path, monkeypatch):
     put(tmp_path / "a.parquet", values, [0, 1] * 11 + [1], group=5)
     assert shades(open_source(tmp_path).train) == values
     assert open_source(tmp_path).train.labels.tolist() == [0, 1] * 11 + [1]
+
+
+def test_data_goes_before_other_folders(tmp_path):
+    put(tmp_path / "data" / "train.parquet", [1, 2], [0, 1])
+    put(tmp_path / "other" / "train.parquet", [3, 4], [0, 1])
+    assert open_source(tmp_path).train.name(0) == "data/train.parquet[0]"
+
+
+def test_a_single_file_is_what_was_asked_for(tmp_path):
+    put(tmp_path / "test-00000-of-00001.parquet", [1, 2], [0, 1])
+    assert shades(open_source(tmp_path / "test-00000-of-00001.parquet").train) == [1, 2]
 
 
 def test_one_folder_a_split(tmp_path):
@@ -174,6 +186,26 @@ def test_no_image_column_lists_the_columns(tmp_path):
         open_source(tmp_path)
 
 
+@pytest.mark.parametrize("image", [{"path": "a.png"}, {"bytes": "text", "path": "a.png"}, "text", 3])
+def test_columns_that_hold_no_images(tmp_path, image):
+    writer.write_table(pa.table({"image": [image], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has no image column"):
+        open_source(tmp_path)
+
+
+def test_two_image_columns(tmp_path):
+    made = table([1, 2], [0, 1]).append_column("img", pa.array([png(1), png(2)]))
+    writer.write_table(made, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has more than one image column"):
+        open_source(tmp_path)
+
+
+def test_labels_that_are_lists(tmp_path):
+    writer.write_table(pa.table({"image": [png(1), png(2)], "label": [[0], [1]]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: column 'label' holds \w+ values"):
+        open_source(tmp_path)
+
+
 def test_no_label_column(tmp_path):
     made = table([1, 2], [0, 1]).rename_columns(["image", "caption"])
     writer.write_table(made, tmp_path / "a.parquet")
@@ -195,13 +227,15 @@ def test_a_row_of_a_later_shard_is_named(tmp_path):
         open_source(tmp_path)
 
 
-def test_missing_labels_name_the_row(tmp_path):
+def test_missing_labels_name_the_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS", 2)
     put(tmp_path / "a.parquet", [1, 2, 3], [0, 1, None], group=1)
     with pytest.raises(UserError, match=r"a\.parquet\[2\] has no label \(label is null\)"):
         open_source(tmp_path)
 
 
-def test_missing_images_name_the_row(tmp_path):
+def test_missing_images_name_the_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS", 2)
     put(tmp_path / "a.parquet", [1, 2, None, 4], [0, 1, 0, 1], group=3)
     with pytest.raises(UserError, match=r"a\.parquet\[2\] has no image"):
         open_source(tmp_path)

@@ -97,9 +97,11 @@ def unpack(archive: Path, folder: Path) -> Path:
             inside = Path(scratch) / "content"
             with tarfile.open(archive) as tar:
                 tar.extractall(inside, filter="data")
-            with contextlib.suppress(FileExistsError):
-                if not folder.exists():
-                    inside.rename(folder)
+            try:
+                inside.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # where another process was first, its files are as good
+                    raise
     except tarfile.FilterError as error:
         raise UserError(f"{archive} is not safe to unpack: {error}") from None
     except (tarfile.TarError, EOFError) as error:

@@ -115,7 +115,6 @@ def decode(data: bytes | IO[bytes], name: str, *, at_least: int | None = None) -
     head = file.read(512)
     if not head:
         raise Unreadable(name, "the file is empty (0 bytes)")
-    file.seek(0)
     try:
         with _quiet:
             return _decode(file, name, at_least)

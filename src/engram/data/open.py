@@ -50,9 +50,7 @@ def open_source(path: str | Path, *, progress: Progress | None = None, **setting
     """
     word = str(path)
     try:
-        if ".py:" in word or (
-            not _is_path(word) and word in names("source") and find("source", word).facts.get("named")
-        ):
+        if ".py:" in word or (word in names("source") and find("source", word).facts.get("named")):
             source = _build(find("source", word), (), progress, settings)
             if not isinstance(source, Source):
                 raise UserError(f"{word} returned a {type(source).__name__}", allowed="engram.data.examples.Source")
@@ -64,6 +62,8 @@ def open_source(path: str | Path, *, progress: Progress | None = None, **setting
         where = Path(word).expanduser()
         if not where.exists():
             raise _nothing_there(word, where)
+        if not where.is_file() and not where.is_dir():
+            raise UserError(f"{word} is neither a file nor a folder")
         entry, place = _detect(where)
         return checked(_build(entry, (place,), progress, settings))
     except OSError as error:
@@ -71,14 +71,16 @@ def open_source(path: str | Path, *, progress: Progress | None = None, **setting
 
 
 def checked(source: Source) -> Source:
-    """The source, after refusing one that cannot be learnt from; classes without examples are noted.
+    """The source, after refusing one that cannot be learnt from; an empty split is left out, with a note.
 
     Raises:
-        UserError: fewer than two classes, a split without examples, labels that no class belongs to.
+        UserError: fewer than two classes, no training examples, labels that no class belongs to.
     """
     if not len(source.train):
         raise UserError(f"{source.path} has no training examples")
     for split, examples in _splits(source):
+        if not len(examples):
+            source = replace(source, notes=(*source.notes, f"left out {split}: no examples"), **{split: None})
         labels = np.asarray(examples.labels)
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise UserError(f"{source.path}: labels of {split} are {labels.dtype} {labels.shape}", allowed="int64 (N,)")
@@ -115,10 +117,6 @@ def _build(entry: Entry, arguments: tuple[Any, ...], progress: Progress | None, 
     if "progress" in takes:
         settings = {**settings, "progress": progress}
     return entry.build(*arguments, **settings)
-
-
-def _is_path(word: str) -> bool:
-    return os.sep in word or "/" in word or word in (".", "..") or word.startswith("~")
 
 
 def _detectors() -> list[Entry]:

@@ -144,9 +144,9 @@ def _check_size(where: str, shape: tuple[int, ...], dtype: np.dtype, held: int) 
 def _array(
     stream: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype, where: str
 ) -> NDArray[np.generic]:
+    if not dtype.itemsize:
+        return np.zeros(shape, dtype)  # text of no length, which NumPy makes a letter wide
     rows = np.empty(shape[::-1] if fortran else shape, dtype)
-    if not dtype.itemsize:  # text of no length
-        return rows
     view, done = memoryview(rows.reshape(-1).view(np.uint8)), 0  # type: ignore[arg-type]
     while done < len(view) and (piece := stream.read(min(len(view) - done, 1 << 24))):
         view[done : done + len(piece)] = piece

@@ -183,11 +183,16 @@ class _File:
 
 
 def _read_at(handle: int, size: int, start: int) -> bytes:
-    if not hasattr(os, "pread"):  # Windows: one reader a process, so the position is nobody else's
-        os.lseek(handle, start, os.SEEK_SET)
-        return os.read(handle, size)
+    """Up to `size` bytes; one call of the system gives 2 GiB at most."""
     pieces: list[bytes] = []
-    while size > 0 and (piece := os.pread(handle, min(size, 1 << 30), start)):  # one call gives 2 GiB at most
+    while piece := _piece_at(handle, min(size, 1 << 30), start):
         pieces.append(piece)
         start, size = start + len(piece), size - len(piece)
-    return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+    return b"".join(pieces)
+
+
+def _piece_at(handle: int, size: int, start: int) -> bytes:
+    if hasattr(os, "pread"):  # the position is nobody's, so threads may read at once
+        return os.pread(handle, size, start)
+    os.lseek(handle, start, os.SEEK_SET)
+    return os.read(handle, size)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from engram.data.examples import Examples, Source
 from engram.data.sources._labels import class_indices
 from engram.data.sources._layouts import Layout
-from engram.data.sources._names import listed, natural, visible
+from engram.data.sources._names import listed, visible
 from engram.data.sources._stores import Arrays, Rows
 from engram.errors import UserError
 from engram.registry import register
@@ -68,7 +68,6 @@ def cifar(path: str | Path) -> Source:
     """
     root = Path(path)
     files = [root] if root.is_file() else [root / name for name in visible(root)[1] if _is_batch(root / name)]
-    files.sort(key=lambda file: natural(file.name))
     if len({file.suffix for file in files}) > 1:
         files = [file for file in files if not file.suffix]  # both forms of the same images
     test = [file for file in files if file.stem in ("test", "test_batch")]
@@ -214,7 +213,10 @@ class _Array:
 
     def array(self) -> NDArray[np.generic]:
         shape, kind, fortran, data = self.state
-        return np.frombuffer(bytearray(data), kind.dtype()).reshape(shape, order="F" if fortran else "C")
+        dtype = kind.dtype()
+        if not isinstance(data, bytes | bytearray):
+            raise ValueError("an array without bytes")
+        return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:

@@ -124,7 +124,7 @@ def _row(file: Path, number: int, cells: Sequence[str], columns: _Columns, split
     if len(cells) <= max(columns.path, columns.label, columns.split or 0):
         raise UserError(f"{file} line {number} has {count(len(cells), 'column')}: {','.join(cells)[:60]}")
     path, word = cells[columns.path].strip(), cells[columns.label].strip()
-    if not path or "\0" in path:
+    if not path:
         raise UserError(f"{file} line {number} names no image")
     if columns.split is not None:
         given = cells[columns.split].strip()

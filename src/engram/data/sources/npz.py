@@ -117,7 +117,7 @@ def _sort(where: str, members: dict[str, Member]) -> tuple[dict[str, tuple[Membe
         roles[role] = member
     if not roles and len(arrays) == 2:
         one, other = sorted(arrays.values(), key=lambda member: len(member.shape))
-        if len(one.shape) == 1 < len(other.shape) and one.shape[0] == other.shape[0]:
+        if len(one.shape) == 1 < len(other.shape):
             roles = {("train", "inputs"): other, ("train", "labels"): one}
     notes: list[str] = []
     parts: dict[str, tuple[Member, Member]] = {}
@@ -125,7 +125,7 @@ def _sort(where: str, members: dict[str, Member]) -> tuple[dict[str, tuple[Membe
         inputs, labels = roles.get((split, "inputs")), roles.get((split, "labels"))
         if inputs is not None and labels is not None:
             parts[split] = inputs, labels
-        elif inputs is not None and split != "train":
+        elif inputs is not None:
             notes.append(f"left out {inputs.name}: it has no labels")
     if "train" not in parts:
         shown = listed([f"{name} {member.dtype} {member.shape}" for name, member in arrays.items()]) or "nothing"
@@ -150,8 +150,6 @@ def _role(name: str) -> tuple[str, str] | None:
     """Split and role of an array by its name."""
     key = _key(name)
     for word in ("", *sorted(SPLITS, key=len, reverse=True)):
-        if word and not (key.startswith(word) or key.endswith(word)):
-            continue
         rest = key.removeprefix(word) if key.startswith(word) else key.removesuffix(word)
         for role, words in (("inputs", INPUTS), ("labels", TARGETS)):
             if rest in words:

@@ -168,9 +168,7 @@ class _Table:
         for batch in self._batches(columns.image):
             column = batch.column(0)
             while _is_struct(column.type):
-                if column.null_count:  # no struct at all: neither bytes nor path
-                    raise _no_image(rows[done + _first_null(column)])
-                column = column.field(0)
+                column = column.field(0)  # null wherever the struct is
             if column.null_count:
                 raise _no_image(rows[done + _first_null(column)])
             ends = _ends(column)
@@ -203,8 +201,6 @@ class _Table:
 
 def _found(root: Path) -> list[Path]:
     """Parquet files of a folder: in it, else in data/, else in folders named after splits."""
-    if not root.is_dir():
-        return []
     folders, _ = visible(root)
     by_split = [file for name in folders if name.lower() in SPLITS for file in files_in(root / name, ".parquet")]
     return files_in(root, ".parquet") or files_in(root / "data", ".parquet") or by_split

@@ -210,6 +210,13 @@ def test_what_cannot_be_learnt_from(source, said):
         checked(source)
 
 
+def test_empty_splits_are_left_out_and_told():
+    source = checked(Source("p", "k", ("a", "b"), arrays([0, 1]), validation=arrays([]), test=arrays([])))
+    assert source.validation is None
+    assert source.test is None
+    assert source.notes == ("left out validation: no examples", "left out test: no examples")
+
+
 def test_classes_without_training_examples_are_told():
     assert checked(Source("p", "k", ("a", "b", "c"), arrays([0, 1]))).notes == ("no training examples of c",)
 

@@ -78,9 +78,11 @@ def checked(source: Source) -> Source:
     """
     if not len(source.train):
         raise UserError(f"{source.path} has no training examples")
+    if source.validation is not None and not len(source.validation):
+        source = replace(source, validation=None, notes=(*source.notes, "left out validation: no examples"))
+    if source.test is not None and not len(source.test):
+        source = replace(source, test=None, notes=(*source.notes, "left out test: no examples"))
     for split, examples in _splits(source):
-        if not len(examples):
-            source = replace(source, notes=(*source.notes, f"left out {split}: no examples"), **{split: None})
         labels = np.asarray(examples.labels)
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise UserError(f"{source.path}: labels of {split} are {labels.dtype} {labels.shape}", allowed="int64 (N,)")

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 
 from cli.commands import ENVIRONMENT, SHORT, engram, refused
 
+pytestmark = pytest.mark.slow  # processes of their own, seconds each
+
 EVERYTHING = (
     *("--model", "mlp", "--model.drop", "0.3", "--model.batch_norm", "true", "--epochs", "4"),
     *("--augment", "crop:1,mixup:0.2", "--average", "0.9", "--accumulate", "2", "--save_every", "0"),

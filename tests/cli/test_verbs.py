@@ -9,6 +9,8 @@ from PIL import Image
 
 from cli.commands import SHORT, engram, refused
 
+pytestmark = pytest.mark.slow  # processes of their own, seconds each
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

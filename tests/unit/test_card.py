@@ -27,7 +27,7 @@ class Given(Examples):
     def name(self, index):
         return f"{self.prefix}{index}"
 
-    def read(self, index):
+    def read(self, index, at_least=None):
         if self.pictures[index] is None:
             raise Unreadable(self.name(index), "truncated")
         return self.pictures[index]

@@ -23,7 +23,7 @@ class Pictures(Examples):
     def name(self, index):
         return f"picture {index}"
 
-    def read(self, index):
+    def read(self, index, at_least=None):
         if index in self.damaged:
             raise Unreadable(self.name(index), "truncated")
         return self.pixels[index]
@@ -89,7 +89,7 @@ def test_grey_and_colour_and_sizes_are_brought_to_one_form():
 
 def test_signals_keep_their_shape_and_must_be_numbers():
     class Signals(Pictures):
-        def read(self, index):
+        def read(self, index, at_least=None):
             values = np.full((2, 9 if index == 2 else 8), 0.5, np.float32)
             values[0, 0] = np.nan if index == 1 else index
             return values

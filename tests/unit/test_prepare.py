@@ -23,7 +23,7 @@ class Some(Examples):
     def name(self, index):
         return f"example {index}"
 
-    def read(self, index):
+    def read(self, index, at_least=None):
         made = self.make(index)
         if made is None:
             raise Unreadable(self.name(index), "truncated")

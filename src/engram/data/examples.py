@@ -14,6 +14,9 @@ class Unreadable(Exception):
         self.name, self.why = name, why
         super().__init__(f"{name}: {why}")
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.name, self.why)  # so that it comes back from a worker process
+
 
 class Examples(ABC):
     """A split of a data set. Picklable, so that worker processes can read from it.
@@ -31,8 +34,12 @@ class Examples(ABC):
         """Where the example came from, as a person would look for it: `cats/7.jpg`, `train.parquet[17]`."""
 
     @abstractmethod
-    def read(self, index: int) -> NDArray[np.generic]:
+    def read(self, index: int, at_least: int | None = None) -> NDArray[np.generic]:
         """The input as (C, *S): uint8 for images with C 1 or 3, float32 for signals and volumes; sizes may differ.
+
+        Args:
+            at_least: pixels of the shorter side that will be used. A decoder may then give a smaller picture, as long
+                as it keeps clearly more than that: photographs of 12 megapixels are read ten times faster so.
 
         Raises:
             Unreadable: it cannot be decoded.

@@ -63,7 +63,7 @@ class Form:
         Raises:
             Unreadable: it cannot be decoded, or is of another shape and no picture.
         """
-        example = examples.read(index)
+        example = examples.read(index, max(self.shape[1:]) if self.pictures else None)
         if self.pictures:
             example = images.fit(
                 images.to_channels(example.astype(np.uint8, copy=False), self.shape[0]), self.shape[1:]
@@ -199,9 +199,11 @@ def fill(
 ) -> tuple[ResidentPool, list[Unreadable]]:
     """Read `rows` of a split into memory, in parallel; examples that cannot be decoded are left out and returned."""
     whole = examples.array()
-    if whole is not None and whole.shape[1:] == form.shape and not form.pictures:
-        stored = torch.from_numpy(np.ascontiguousarray(np.moveaxis(whole[rows], 1, -1), dtype=np.float32))
-        return ResidentPool(examples, rows, stored, device), []
+    sound = whole is not None and (whole.dtype == np.uint8) == form.pictures
+    if whole is not None and sound and whole.shape[1:] == form.shape and (form.pictures or np.isfinite(whole).all()):
+        dtype = np.uint8 if form.pictures else np.float32
+        chosen = np.moveaxis(whole[rows], 1, -1)  # a copy: the file behind it may be mapped and read-only
+        return ResidentPool(examples, rows, torch.from_numpy(np.ascontiguousarray(chosen, dtype)), device), []
     *sides, channels = (*form.shape[1:], form.shape[0])
     content = np.empty((len(rows), *sides, channels), np.uint8 if form.pictures else np.float32)
     failures: dict[int, Unreadable] = {}

@@ -6,8 +6,6 @@ takes a second, so it is kept in the user's cache folder.
 
 import gzip
 import hashlib
-import os
-import sys
 import zlib
 from base64 import b64encode
 from functools import cache
@@ -15,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from engram import atomic
+from engram.data.download import cache_folder
 from engram.report.markup import Markup
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -40,13 +39,6 @@ def bundle() -> bytes:
     except OSError:  # nowhere to keep it: the next page takes a second longer
         pass
     return packed
-
-
-def cache_folder() -> Path:
-    """Where this user's programs keep what can be made again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "engram" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "engram"
 
 
 def scripts() -> tuple[Markup, str]:

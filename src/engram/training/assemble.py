@@ -103,7 +103,7 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     """
     check_names(recipe)
     target, _ = device.find_device(recipe.device.name)
-    source = open_source(recipe.data.path, progress=lambda done, total: progress("downloading", done, total))
+    source = open_source(recipe.data.path, progress=lambda done, total: progress("fetching", done, total))
     facts = registry.find("model", recipe.model.name).facts
     prepared = prepare(
         source,

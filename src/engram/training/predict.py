@@ -48,7 +48,7 @@ class Predictor:
             Unreadable: the file cannot be decoded.
         """
         channels, *sides = self.description.stored_shape
-        pixels = image if isinstance(image, np.ndarray) else images.read_image(image)
+        pixels = image if isinstance(image, np.ndarray) else images.read_image(image, at_least=max(sides))
         pixels = images.fit(images.to_channels(pixels, channels), tuple(sides))
         x = torch.from_numpy(np.ascontiguousarray(pixels))[None].to(memory_format=torch.channels_last)
         with torch.inference_mode():

@@ -152,11 +152,12 @@ def moments(pool_: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.flo
         values = x.movedim(1, -1).reshape(-1, x.shape[1])
         if values.dtype == torch.uint8:  # exact in integers, and several times faster
             whole = values.to(torch.int32)
-            total += whole.sum(0).double().cpu()
-            squares += (whole * whole).sum(0, dtype=torch.int64).double().cpu()
+            total += whole.sum(0).cpu()
+            squares += (whole * whole).sum(0, dtype=torch.int64).cpu()
         else:
-            total += values.double().sum(0).cpu()
-            squares += values.double().square().sum(0).cpu()
+            exact = values.cpu().double()  # not every device has float64
+            total += exact.sum(0)
+            squares += exact.square().sum(0)
         count += len(values)
     mean = total / count
     std = (squares / count - mean * mean).clamp_min(0).sqrt()

@@ -144,7 +144,8 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
         if parts.machine.device.type != "cpu" or torch.isfinite(loss):
             state.optimizer.step()
     for part_loss, part_correct in measured:
-        state.totals += torch.stack([part_loss, part_correct, torch.full_like(part_loss, 0.0)])
+        state.totals[0] += part_loss
+        state.totals[1] += part_correct
     state.totals[2] += len(y)
     if state.average is not None:
         state.average.update()

@@ -176,4 +176,4 @@ def test_report_is_written_again_and_for_several_runs(place, tmp_path):
 def test_doctor_tries_a_training(tmp_path):
     done = engram("doctor", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "training   works" in done.stdout
+    assert "training       works" in done.stdout

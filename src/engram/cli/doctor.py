@@ -11,13 +11,12 @@ def doctor() -> int:
     import torch
 
     from engram import __version__
-    from engram.cli.console import LABEL
     from engram.recipe import Device
     from engram.training import device, peak, threads
     from engram.training.train import train
 
     def say(label: str, text: str) -> None:
-        print(f"{label:<{LABEL}}{text}", flush=True)
+        print(f"{label:<15}{text}", flush=True)
 
     say(
         "engram", f"{__version__}, Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}"
@@ -30,7 +29,8 @@ def doctor() -> int:
         say(decision.setting.removeprefix("device."), f"{decision.value}: {decision.reason}")
     for count in threads.candidates(threads.available_cores()):
         torch.set_num_threads(count)
-        say("peak", f"{peak.matmul_gflops(machine):,.0f} GFLOP/s of {machine.dtype} products with {count} threads")
+        dtype = str(machine.dtype).removeprefix("torch.")
+        say("peak", f"{peak.matmul_gflops(machine):,.0f} GFLOP/s of {dtype} products, {count} of the cores")
     with tempfile.TemporaryDirectory() as folder:
         run = train(model="mlp", epochs=3, output=str(Path(folder) / "run"))
         accuracy = run.evaluations["validation"]["accuracy"]

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from engram.augment import compose
-from engram.data import card, duplicates
+from engram.data import card, comparison
 from engram.data.examples import Examples, Source, Unreadable
 from engram.data.open import open_source
 from engram.data.prepare import prepare
@@ -81,31 +81,61 @@ def test_what_is_planted_is_found_worst_first():
     assert "t50 first" in texts[2]
 
 
-def reencoded(picture, quality=80):
-    file = io.BytesIO()
-    Image.fromarray(picture.transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file)).transpose(2, 0, 1)
+def darker(picture):
+    return (picture * 0.8).astype(np.uint8)
 
 
-def brighter(picture):
-    image = ImageEnhance.Brightness(Image.fromarray(picture.transpose(1, 2, 0))).enhance(0.8)
-    return np.array(image).transpose(2, 0, 1)
+def test_near_copies_across_splits_and_under_two_labels_are_told():
+    train = [photo(index) for index in range(60)]
+    train[20] = darker(train[8])
+    labels = [index % 2 for index in range(60)]
+    labels[20] = 1 - labels[8]
+    test = [photo(1000), darker(train[6]), train[7], darker(train[7])]
+    found, _ = made(train, labels, test, [0, labels[6], labels[7], labels[7]])
+    told = found.duplicates
+    assert (told.compared, told.of) == (64, 64)
+    assert told.across == [
+        ["train: t7", "test: s2"],  # copies first
+        ["train: t6", "test: s1"],
+        ["train: t7", "test: s2", "test: s3"],  # a copy goes where its original goes
+    ]
+    assert (told.across_count, told.across_near_count) == (3, 2)
+    assert told.near == [["t8", "t20"]]
+    assert told.conflicting == [[f"{'ab'[labels[8]]}: t8", f"{'ab'[labels[20]]}: t20"]]
+    assert (told.conflicting_count, told.conflicting_near_count) == (1, 1)
+    assert str(found.warnings[0]).startswith(
+        "3 examples stand in more than one split, 2 of them as nearly the same picture: train: t7 = test: s2; take them"
+    )
+    json.dumps(found.to_dict())
 
 
-def resized(picture):
-    image = Image.fromarray(picture.transpose(1, 2, 0)).resize((24, 24)).resize((32, 32))
-    return np.array(image).transpose(2, 0, 1)
+def test_names_show_both_splits_first():
+    train = [photo(index) for index in range(30)]
+    train[5] = train[9] = train[2]
+    found, _ = made(train, [0, 1] * 15, [train[2]], [0])
+    assert found.duplicates.across == [["train: t2", "test: s0", "train: t5", "train: t9"]]
+    assert found.duplicates.across_count == 1
 
 
-@pytest.mark.parametrize("change", [reencoded, brighter, resized])
-def test_the_same_picture_stored_anew_is_a_near_duplicate(change):
-    originals = [photo(index) for index in range(40)]
-    changed = [change(picture) for picture in originals]
-    stack = torch.from_numpy(np.stack([*originals, *changed]))
-    pairs = duplicates.near(*duplicates.descriptors(stack))
-    found = {(i, j) for i, j, _ in pairs}
-    assert len(found & {(index, index + 40) for index in range(40)}) >= 36
-    assert not found - {(index, index + 40) for index in range(40)}  # and no other
+def test_pictures_of_one_colour_are_told_and_pair_with_nothing():
+    train = [photo(index) for index in range(30)]
+    train[3] = np.broadcast_to(np.array([200, 0, 0], np.uint8)[:, None, None], (3, 32, 32)).copy()
+    train[4] = np.full((3, 32, 32), 90, np.uint8)
+    train[5] = np.full((3, 32, 32), 90, np.uint8)
+    train[5][0, 0, 0] = 93  # not of one colour, and yet nothing to see
+    found, _ = made(train, [0, 1] * 15)
+    assert found.constant == ["t3", "t4"]
+    assert found.duplicates.near_count == 0
+    assert "2 examples are one single value" in " ".join(str(one) for one in found.warnings)
+
+
+def test_of_a_streamed_set_a_sample_is_compared_and_the_card_says_so(monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLE", 20)
+    train = [photo(index) for index in range(50)]
+    source = Source("here", "made", ("a", "b"), Given(train, [0, 1] * 25, "t"))
+    prepared = prepare(source, Data(validation=0.0, memory=0.0, workers=0), seed=0, device=CPU)
+    found = card.make_card(prepared, source).duplicates
+    assert (found.compared, found.of) == (20, 50)
 
 
 def test_different_digits_are_no_duplicates():
@@ -113,23 +143,7 @@ def test_different_digits_are_no_duplicates():
     prepared = prepare(source, Data(), seed=0, device=CPU)
     found = card.make_card(prepared, source)
     assert found.duplicates.exact_count == 0
-    assert found.duplicates.near_count <= 2  # of 1.6 million pairs
-
-
-def test_flat_pictures_are_not_all_alike():
-    stack = torch.zeros(30, 3, 16, 16, dtype=torch.uint8) + torch.arange(30, dtype=torch.uint8)[:, None, None, None]
-    assert duplicates.near(*duplicates.descriptors(stack)) == []
-
-
-def test_proposals_find_every_pair_within_three_bits():
-    rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**63, 300, np.uint64)
-    planted = [(index, index + 150) for index in range(150)]
-    for i, j in planted:
-        flips = rng.choice(64, rng.integers(0, 4), replace=False)
-        hashes[j] = hashes[i] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
-    same = np.ones((300, 64), np.float32) / 8
-    assert {(i, j) for i, j, _ in duplicates.near(hashes, same)} >= set(planted)
+    assert found.duplicates.near_count == 0  # of 1.6 million pairs
 
 
 def test_the_sheet_shows_what_the_network_sees():

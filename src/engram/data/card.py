@@ -7,7 +7,7 @@ under two labels, imbalance, examples without content, mean and deviation; and w
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from engram.data import duplicates
+from engram.data.comparison import SHOWN, Duplicates, compare
 from engram.data.examples import Source
-from engram.data.pool import Pool, ResidentPool
 from engram.data.prepare import Prepared
 
-SAMPLE = 20_000  # examples of a streamed split that are compared for duplicates; a resident one is compared whole
-SHOWN = 20  # of any list, names that the card keeps
 IMBALANCED = 10.0  # largest class over smallest from which the card warns
 FEW = 20  # training examples of a class from which the card is content
 CELL = 64  # pixels of a picture's longer side on a sheet, at least
@@ -38,28 +35,6 @@ class Warned:
 
     def __str__(self) -> str:
         return f"{self.text}; {self.remedy}"
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """What was found among the examples that were compared.
-
-    Args:
-        exact: groups of names with the same content in one split.
-        near: pairs of names with nearly the same picture in one split.
-        across: groups of names, each with its split, whose content stands in more than one split.
-        conflicting: groups of names with the same content and different classes.
-    """
-
-    compared: int
-    exact_count: int = 0
-    near_count: int = 0
-    across_count: int = 0
-    conflicting_count: int = 0
-    exact: list[list[str]] = field(default_factory=list)
-    near: list[list[str]] = field(default_factory=list)
-    across: list[list[str]] = field(default_factory=list)
-    conflicting: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,7 +76,7 @@ def make_card(prepared: Prepared, source: Source) -> Card:
     train = np.array(counts["train"], float)
     present = train[train > 0]
     shares = present / present.sum()
-    constant, found = _contents(pools, prepared.classes)
+    constant, found = compare(pools, prepared.classes)
     card = Card(
         path=source.path,
         kind=source.kind,
@@ -125,57 +100,6 @@ def make_card(prepared: Prepared, source: Source) -> Card:
     )
     card.warnings.extend(sorted(_warnings(card), key=lambda one: -one.weight))
     return card
-
-
-def _contents(pools: dict[str, Pool], classes: Sequence[str]) -> tuple[list[str], Duplicates]:
-    """(names of examples without content, duplicates) of what is compared: everything resident, a sample else."""
-    places: list[tuple[str, int]] = []
-    keys: list[bytes] = []
-    constant: list[str] = []
-    hashes: list[NDArray[np.uint64]] = []
-    thumbnails: list[NDArray[np.float32]] = []
-    for name, pool in pools.items():
-        chosen = torch.arange(len(pool))
-        if not isinstance(pool, ResidentPool):
-            chosen = torch.linspace(0, len(pool) - 1, min(SAMPLE, len(pool))).long()
-        for indices, (x, _) in zip(chosen.split(512), pool.batches(chosen.split(512)), strict=True):
-            places += [(name, index) for index in indices.tolist()]
-            keys += duplicates.digests([x])
-            flat = x.movedim(1, -1).flatten(1)
-            for index in indices[(flat == flat[:, :1]).all(1).cpu()].tolist():
-                constant.append(pool.name(index))
-            if x.dtype == torch.uint8:
-                hash_, thumbnail = duplicates.descriptors(x)
-                hashes.append(hash_)
-                thumbnails.append(thumbnail)
-
-    def named(index: int) -> str:
-        split, place = places[index]
-        return pools[split].name(place)
-
-    def class_of(index: int) -> int:
-        split, place = places[index]
-        return int(pools[split].labels[place])
-
-    groups = duplicates.groups_of(keys)
-    across = [group for group in groups if len({places[index][0] for index in group}) > 1]
-    conflicting = [group for group in groups if len({class_of(index) for index in group}) > 1]
-    within = [group for group in groups if len({places[index][0] for index in group}) == 1]
-    pairs = duplicates.near(np.concatenate(hashes), np.concatenate(thumbnails)) if hashes else []
-    pairs = [(i, j, alike) for i, j, alike in pairs if keys[i] != keys[j]]
-    return constant, Duplicates(
-        compared=len(keys),
-        exact_count=sum(len(group) - 1 for group in within),
-        near_count=len(pairs),
-        across_count=len(across),
-        conflicting_count=len(conflicting),
-        exact=[[named(index) for index in group] for group in within[:SHOWN]],
-        near=[[named(i), named(j)] for i, j, _ in pairs[:SHOWN]],
-        across=[[f"{places[index][0]}: {named(index)}" for index in group] for group in across[:SHOWN]],
-        conflicting=[
-            [f"{classes[class_of(index)]}: {named(index)}" for index in group] for group in conflicting[:SHOWN]
-        ],
-    )
 
 
 def _sizes(sizes: NDArray[np.int64]) -> dict[str, Any]:
@@ -202,13 +126,15 @@ def _warnings(card: Card) -> list[Warned]:
     rows = [
         (
             found.across_count,
-            f"{_times(found.across_count, 'example stands', 'examples stand')} in more than one split",
+            f"{_times(found.across_count, 'example stands', 'examples stand')} in more than one split"
+            f"{_nearly(found.across_near_count)}{_such(found.across)}",
             "take them out of training, or the result will look better than it is",
             100,
         ),
         (
             found.conflicting_count,
-            f"{_times(found.conflicting_count, 'example has', 'examples have')} two different labels",
+            f"{_times(found.conflicting_count, 'example has', 'examples have')} two different labels"
+            f"{_nearly(found.conflicting_near_count)}{_such(found.conflicting)}",
             "look at them and keep one label",
             90,
         ),
@@ -245,12 +171,21 @@ def _warnings(card: Card) -> list[Warned]:
         ),
         (
             found.near_count,
-            f"{_times(found.near_count, 'pair is', 'pairs are')} nearly the same picture",
-            "look at them",
+            f"{_times(found.near_count, 'picture is', 'pictures are')} nearly the same as another in the same split",
+            "look at them; what they show counts twice",
             20,
         ),
     ]
     return [Warned(text, remedy, weight) for holds, text, remedy, weight in rows if holds]
+
+
+def _nearly(number: int) -> str:
+    return f", {number:,} of them as nearly the same picture" if number else ""
+
+
+def _such(groups: list[list[str]]) -> str:
+    """The first group, by name."""
+    return f": {' = '.join(groups[0][:2])}" if groups else ""
 
 
 def _times(number: int, one: str, many: str) -> str:

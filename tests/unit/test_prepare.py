@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from engram.data.examples import Examples, Source, Unreadable
-from engram.data.pool import StreamedPool
+from engram.data.pool_streamed import StreamedPool
 from engram.data.prepare import prepare
 from engram.errors import UserError
 from engram.recipe import Data

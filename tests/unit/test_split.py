@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram.data import split
+from engram.errors import UserError
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=300).map(lambda labels: np.array(labels, np.int64))
 
@@ -52,13 +53,20 @@ def test_every_example_is_as_likely_to_be_held_out():
 
 
 @given(LABELS, st.integers(1, 300))
-def test_a_limit_keeps_every_class(labels, limit):
+def test_a_limit_keeps_every_class_and_is_never_exceeded(labels, limit):
+    classes = len(set(labels))
+    if limit < classes:
+        with pytest.raises(UserError, match="less than one example for each class"):
+            split.limited(labels, limit, seed=0)
+        return
     chosen = split.limited(labels, limit, seed=0)
     assert set(labels[chosen]) == set(labels)
-    assert len(np.unique(chosen)) == len(chosen)
-    assert len(chosen) <= max(limit, len(set(labels))) + len(set(labels))
-    if limit >= len(labels):
-        assert len(chosen) == len(labels)
+    assert len(np.unique(chosen)) == len(chosen) == min(limit, len(labels))
+
+
+def test_rare_classes_are_paid_for_by_the_common_ones():
+    labels = np.repeat(np.arange(5), [400, 300, 1, 1, 2])
+    np.testing.assert_array_equal(np.bincount(labels[split.limited(labels, 20, seed=0)]), [10, 7, 1, 1, 1])
 
 
 @pytest.mark.parametrize("limit", [10, 50, 99])

@@ -1,6 +1,5 @@
 """From a source and a recipe to the pools a run uses: which examples, of what size, in memory or streamed."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -8,17 +7,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engram.data import pool, split
+from engram.data import memory, pool, sizes, split
+from engram.data.decoding import available_cores
 from engram.data.examples import Examples, Source, Unreadable
-from engram.data.pool import Form, Pool, ResidentPool, StreamedPool
+from engram.data.form import Form, NotFinite
+from engram.data.pool import Pool, ResidentPool
+from engram.data.pool_streamed import StreamedPool
+from engram.data.sources._names import listed
 from engram.decision import Decision
 from engram.errors import UserError
 from engram.recipe import Data
 
-LARGEST_OWN = 256  # pixels; pictures that all share a size up to this are seen as they are
-LOOKED_AT = 2000  # examples whose sizes decide, spread over the set
-ROOM = 8 / 7  # a larger picture is stored this much larger than it is seen, as 256 is to 224: room for crops
-DEFAULT_SIDE = 128  # pixels, for pictures of mixed sizes and a network that names no size of its own
+MOMENTS = 2000  # examples of a streamed pool from which mean and deviation are taken
 
 Progress = Callable[[int, int], None]
 
@@ -69,16 +69,14 @@ def prepare(
             unreadable, a class without examples.
     """
     decisions: list[Decision] = []
-    rows = _rows(source, recipe, seed, decisions)
-    first, sizes, pictures = _look(source.train, rows["train"])
-    stored, seen = _shapes(first, sizes, pictures, recipe, model_shape, decisions)
-    form = Form(stored, pictures=pictures)
+    notes = list(source.notes)
+    rows = _rows(source, recipe, seed, decisions, notes)
     number = sum(len(chosen) for chosen in rows.values())
-    nbytes = number * int(np.prod(stored)) * (1 if pictures else 4)
-    allowed = pool.budget(recipe.memory, device)
-    resident = nbytes <= allowed
-    comparison = f"{nbytes / 2**20:,.0f} MiB of at most {allowed / 2**20:,.0f}"
-    decisions.append(Decision("data.pool", "resident" if resident else "streamed", comparison))
+    progress(0, number)
+    first, found, pictures = sizes.look(source.train, rows["train"])
+    stored, seen = sizes.choose(first, found, pictures, recipe, model_shape, decisions)
+    form = Form(stored, pictures=pictures)
+    resident = _resident(rows, form, recipe, device, decisions)
     pools: dict[str, Pool] = {}
     unreadable: list[Unreadable] = []
     done = 0
@@ -88,7 +86,7 @@ def prepare(
 
     for name, chosen in rows.items():
         examples = getattr(source, "train" if name in ("train", "held out") else name)
-        if resident:
+        if name in resident:
             pools[name], failed = pool.fill(examples, chosen, form, device, tell)
         else:
             kept, failed = pool.readable(examples, chosen, form, tell)
@@ -108,28 +106,32 @@ def prepare(
         stored_shape=stored,
         mean=mean,
         std=std,
-        sizes=sizes,
+        sizes=found,
         decisions=decisions,
         unreadable=unreadable,
-        notes=source.notes,
+        notes=tuple(notes),
     )
 
 
 def pool_of(
-    examples: Examples, stored_shape: Sequence[int], *, device: torch.device, memory: float | None = None
+    examples: Examples, stored_shape: Sequence[int], *, device: torch.device, allowed: float | None = None
 ) -> tuple[Pool, list[Unreadable]]:
     """A pool of all of `examples` in the form that a trained network was given; and what could not be decoded.
+
+    Args:
+        allowed: GiB that they may take in memory; half of what is free unless given.
 
     Raises:
         UserError: none can be read.
     """
     rows = np.arange(len(examples))
-    first, _, pictures = _look(examples, rows)
+    first, _, pictures = sizes.look(examples, rows)
     if not pictures and first != tuple(stored_shape):
-        raise UserError(f"these examples are of shape {_text(first)}; the network takes {_text(stored_shape)}")
+        raise UserError(
+            f"these examples are of shape {sizes.text(first)}; the network takes {sizes.text(stored_shape)}"
+        )
     form = Form(stored_shape, pictures=pictures)
-    nbytes = len(rows) * int(np.prod(form.shape)) * (1 if pictures else 4)
-    if nbytes <= pool.budget(memory, device):
+    if len(rows) * form.nbytes <= memory.budget(allowed, device):
         return pool.fill(examples, rows, form, device)
     kept, failed = pool.readable(examples, rows, form)
     return StreamedPool(examples, kept, form, device, _workers(Data())), failed
@@ -144,7 +146,7 @@ def moments(pool_: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.flo
     if isinstance(pool_, ResidentPool):
         chosen = torch.arange(len(pool_))
     else:
-        chosen = torch.randperm(len(pool_), generator=torch.Generator().manual_seed(seed))[:LOOKED_AT]
+        chosen = torch.randperm(len(pool_), generator=torch.Generator().manual_seed(seed))[:MOMENTS]
     total = torch.zeros(pool_.shape[0], dtype=torch.float64)
     squares = torch.zeros_like(total)
     count = 0
@@ -165,7 +167,9 @@ def moments(pool_: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.flo
     return mean.numpy(), std.numpy()
 
 
-def _rows(source: Source, recipe: Data, seed: int, decisions: list[Decision]) -> dict[str, NDArray[np.int64]]:
+def _rows(
+    source: Source, recipe: Data, seed: int, decisions: list[Decision], notes: list[str]
+) -> dict[str, NDArray[np.int64]]:
     """The examples of each split; `held out` comes from the training split where the data brings no validation."""
     labels = source.train.labels
     train = np.arange(len(labels), dtype=np.int64)
@@ -181,6 +185,10 @@ def _rows(source: Source, recipe: Data, seed: int, decisions: list[Decision]) ->
             rows = {"train": train[kept], "held out": train[held]}
             reason = f"{recipe.validation:.0%} of each class of the training split, by seed {seed}"
             decisions.append(Decision("data.validation", f"{len(held):,} examples", reason))
+            left_out = np.setdiff1d(labels[train], labels[train[held]])
+            if len(left_out):
+                named = listed([source.classes[index] for index in left_out])
+                notes.append(f"too few examples to hold any out for validation: {named}")
         else:
             decisions.append(Decision("data.validation", "none", "too few examples to hold any out"))
     if source.test is not None:
@@ -188,84 +196,32 @@ def _rows(source: Source, recipe: Data, seed: int, decisions: list[Decision]) ->
     return rows
 
 
-def _look(examples: Examples, rows: NDArray[np.int64]) -> tuple[tuple[int, ...], NDArray[np.int64], bool]:
-    """(the common shape, sizes as found, whether they are pictures) from a look at some of the examples.
-
-    The channels of the common shape are 1 only if every one that was looked at is grey.
-
-    Raises:
-        UserError: none of those looked at can be read.
-    """
-    whole = examples.array()
-    if whole is not None and whole.dtype != np.uint8:
-        shape = tuple(int(side) for side in whole.shape[1:])
-        return shape, np.array([shape[1:]]), False
-    shapes: list[tuple[int, ...]] = []
-    pictures = True
-    failed: list[Unreadable] = []
-    for index in rows[np.unique(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(int))]:
-        try:
-            example = examples.read(int(index))
-        except Unreadable as error:
-            failed.append(error)
-            continue
-        pictures = example.dtype == np.uint8 and example.ndim == 3 and example.shape[0] in (1, 3)
-        shapes.append(example.shape)
-    if not shapes:
-        raise UserError(f"none of {len(failed):,} examples that were tried can be read: {failed[0]}")
-    if not pictures:
-        return shapes[0], np.array(sorted({shape[1:] for shape in shapes})), False
-    return (max(shape[0] for shape in shapes), *shapes[0][1:]), np.array([shape[1:] for shape in shapes]), True
-
-
-def _shapes(
-    first: tuple[int, ...],
-    sizes: NDArray[np.int64],
-    pictures: bool,
-    recipe: Data,
-    model_shape: Sequence[int] | None,
-    decisions: list[Decision],
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(stored, seen) shapes."""
-    if not pictures:
-        if recipe.image_size is not None:
-            raise UserError("data.image_size is for pictures; these examples keep their shape", allowed="none")
-        return first, first
-    channels = first[0]
-    one_size = len(np.unique(sizes, axis=0)) == 1
-    own = tuple(int(side) for side in sizes[0])
-    smallest, largest = int(sizes.min()), int(sizes.max())
-    if recipe.image_size is not None:
-        seen, reason = (recipe.image_size,) * 2, "asked for"
-    elif one_size and max(own) <= LARGEST_OWN:
-        seen, reason = own, "all pictures have this size"
-    elif model_shape is not None and len(model_shape) == 3:
-        seen, reason = (int(model_shape[-1]),) * 2, f"the network's own; pictures are {smallest} to {largest} pixels"
-    else:
-        seen, reason = (DEFAULT_SIDE,) * 2, f"pictures are {smallest} to {largest} pixels"
-    decisions.append(Decision("data.image_size", "x".join(map(str, seen)), reason))
-    if recipe.stored_size is not None:
-        stored, why = (recipe.stored_size,) * 2, "asked for"
-        if min(stored) < max(seen):
-            raise UserError(
-                f"data.stored_size {recipe.stored_size} is below the size the network sees, {max(seen)}",
-                allowed=f"{max(seen)} or more",
-            )
-    elif one_size and own == seen:
-        stored, why = seen, "as they are"
-    else:
-        stored, why = (round(max(seen) * ROOM),) * 2, f"{ROOM:.2f} of what the network sees: room for crops"
-    decisions.append(Decision("data.stored_size", "x".join(map(str, stored)), why))
-    return (channels, *stored), (channels, *seen)
+def _resident(
+    rows: dict[str, NDArray[np.int64]], form: Form, recipe: Data, device: torch.device, decisions: list[Decision]
+) -> set[str]:
+    """The splits that stay in memory: as many as there is room for, the smallest first."""
+    allowed = memory.budget(recipe.memory, device)
+    needed = sum(len(chosen) for chosen in rows.values()) * form.nbytes
+    resident: set[str] = set()
+    taken = 0
+    for name, chosen in sorted(rows.items(), key=lambda one: len(one[1])):
+        taken += len(chosen) * form.nbytes
+        if taken <= allowed:
+            resident.add(name)
+    streamed = [name for name in rows if name not in resident]
+    value = f"streamed: {', '.join(streamed)}" if resident and streamed else "streamed" if streamed else "resident"
+    decisions.append(Decision("data.pool", value, f"{needed / 2**20:,.0f} MiB of at most {allowed / 2**20:,.0f}"))
+    return resident
 
 
 def _refuse_broken(source: Source, name: str, number: int, failed: list[Unreadable]) -> None:
     if not failed:
         return
     first = failed[0]
-    if any("not a number" in one.why for one in failed):
-        bad = next(one for one in failed if "not a number" in one.why)
-        raise UserError(f"{source.path}: {bad.name}: {bad.why} ({len(failed):,} such examples in {name})")
+    bad = [one for one in failed if isinstance(one, NotFinite)]
+    if bad:
+        more = f" ({len(bad):,} such examples in {name})" if len(bad) > 1 else ""
+        raise UserError(f"{source.path}: {bad[0].name}: {bad[0].why}{more}", then="repair or remove them")
     if 2 * len(failed) > number:
         raise UserError(f"{len(failed):,} of {number:,} {name} examples of {source.path} cannot be read; first {first}")
 
@@ -281,8 +237,4 @@ def _refuse_lost_classes(source: Source, train: Pool) -> None:
 def _workers(recipe: Data) -> int:
     if recipe.workers is not None:
         return recipe.workers
-    return min(8, os.cpu_count() or 1)
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+    return min(8, available_cores())

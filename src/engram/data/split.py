@@ -7,6 +7,8 @@ never only judged and never only learnt. The test split has no part in this: it 
 import numpy as np
 from numpy.typing import NDArray
 
+from engram.errors import UserError
+
 
 def stratified(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices (kept, held out), each sorted; `share` of every class is held out.
@@ -19,38 +21,41 @@ def stratified(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDAr
     (7, 2, True)
     """
     counts = np.bincount(labels)
-    held_out = _drawn(labels, counts.astype(np.float64) * share, np.maximum(counts - 1, 0), seed)
+    number = _rounded(counts * share, np.zeros_like(counts), np.maximum(counts - 1, 0))
+    held_out = _drawn(labels, number, seed)
     return np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True), held_out
 
 
 def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
     """Indices, sorted, of at most `limit` examples in which every class keeps its proportion, and at least one.
 
-    >>> limited(np.array([0] * 90 + [1] * 10), 10, seed=0).shape
-    (10,)
+    Raises:
+        UserError: there are more classes than that.
+
+    >>> chosen = limited(np.array([0] * 97 + [1] * 3), 10, seed=0)
+    >>> len(chosen), int(chosen.max()) >= 97
+    (10, True)
     """
     counts = np.bincount(labels)
-    chosen = _drawn(labels, counts.astype(np.float64) * min(1.0, limit / len(labels)), counts, seed)
-    missing = np.setdiff1d(np.unique(labels), np.unique(labels[chosen]))
-    firsts = [np.flatnonzero(labels == name)[0] for name in missing]
-    return np.sort(np.concatenate([chosen, firsts])).astype(np.int64)
+    classes = np.count_nonzero(counts)
+    if limit < classes:
+        raise UserError(f"data.limit {limit} is less than one example for each class", allowed=f"{classes} or more")
+    return _drawn(labels, _rounded(counts * min(1.0, limit / len(labels)), np.minimum(counts, 1), counts), seed)
 
 
-def _drawn(
-    labels: NDArray[np.int64], wanted: NDArray[np.float64], most: NDArray[np.int64], seed: int
-) -> NDArray[np.int64]:
-    """Sorted indices with about `wanted[k]` of class k, never more than `most[k]`, drawn by seed."""
+def _drawn(labels: NDArray[np.int64], number: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Sorted indices with `number[k]` of class k, drawn by seed."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     counts = np.bincount(labels)
     starts = np.cumsum(counts) - counts
-    drawn = [by_class[start : start + number] for start, number in zip(starts, _rounded(wanted, most), strict=True)]
+    drawn = [by_class[start : start + some] for start, some in zip(starts, number, strict=True)]
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
-def _rounded(wanted: NDArray[np.float64], most: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Whole numbers near `wanted`, none above `most`, that add up to the rounded total where that can be had."""
-    whole = np.minimum(np.floor(wanted).astype(np.int64), most)
+def _rounded(wanted: NDArray[np.floating], least: NDArray[np.int64], most: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whole numbers near `wanted`, from `least` to `most`, that add up to the rounded total where that can be had."""
+    whole = np.clip(np.floor(wanted).astype(np.int64), least, most)
     left = round(float(wanted.sum())) - int(whole.sum())
     for index in np.argsort(-(wanted - whole), kind="stable"):
         if left <= 0:
@@ -58,4 +63,8 @@ def _rounded(wanted: NDArray[np.float64], most: NDArray[np.int64]) -> NDArray[np
         if whole[index] < most[index]:
             whole[index] += 1
             left -= 1
+    while left < 0:  # classes raised to the least are paid for by those that have most above what they wanted
+        surplus = np.where(whole > least, whole - wanted, -np.inf)
+        whole[int(surplus.argmax())] -= 1
+        left += 1
     return whole

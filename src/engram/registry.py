@@ -26,6 +26,8 @@ HOMES = {
     "schedule": "engram.schedules",
     "augmentation": "engram.augment",
     "source": "engram.data.sources",
+    "memory": "engram.review.memory",
+    "review": "engram.review.methods",
 }
 
 
@@ -85,8 +87,17 @@ def find(kind: str, name: str) -> Entry:
     _search(kind)
     entry = _entries[kind].get(name)
     if entry is None:
-        raise unknown(kind, name, _entries[kind], then=f"engram show {kind}s")
+        raise unknown(kind, name, _entries[kind], then=f"engram show {plural(kind)}")
     return entry
+
+
+def plural(kind: str) -> str:
+    """The word for many of a kind, as `engram show` takes it.
+
+    >>> plural("model"), plural("memory")
+    ('models', 'memories')
+    """
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
 def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple[str, ...] = ()) -> None:
@@ -105,7 +116,7 @@ def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple
                 f"{entry.kind} {entry.name!r} has no setting {word!r}",
                 allowed=", ".join(known) or "none",
                 nearest=nearest(word, known),
-                then=f"engram show {entry.kind}s {entry.name}",
+                then=f"engram show {plural(entry.kind)} {entry.name}",
             )
 
 

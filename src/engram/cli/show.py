@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engram.registry import Entry
 
-KINDS = ("models", "optimizers", "schedules", "augmentations", "sources")
+KINDS = ("models", "optimizers", "schedules", "augmentations", "sources", "memories")
 
 
 def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
-    """Show what there is: models, optimizers, schedules, augmentations or sources; one alone with its whole card.
+    """Show what there is: models, optimizers, schedules, augmentations and more; one alone with its whole card.
 
     Parameters
     ----------
     kind
-        models, optimizers, schedules, augmentations or sources.
+        models, optimizers, schedules, augmentations, sources or memories.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone).
     json
@@ -25,12 +25,13 @@ def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
     from engram import registry
     from engram.errors import unknown
 
+    singulars = {registry.plural(one): one for one in registry.HOMES}
     if not kind:
         for word in KINDS:
-            print(f"{word:<15}{', '.join(registry.names(word.removesuffix('s'))[:6])} …   engram show {word}")
+            print(f"{word:<15}{', '.join(registry.names(singulars[word])[:6])} …   engram show {word}")
         return 0
-    singular = kind.removesuffix("s")
-    if f"{singular}s" not in KINDS:
+    singular = singulars.get(kind, kind)
+    if registry.plural(singular) not in KINDS:
         raise unknown("kind", kind, KINDS, then="engram show")
     names = registry.names(singular, pattern)
     if not names:
@@ -109,8 +110,9 @@ def card(entry: "Entry") -> None:
     settings = settings_of(entry)
     if settings:
         print("\nsettings")
+        prefix = "" if entry.kind in ("augmentation", "memory") else f"--{entry.kind}."
         for name, default in settings.items():
-            print(f"  --{entry.kind}.{name}  [{default}]" if entry.kind != "augmentation" else f"  {name}  [{default}]")
+            print(f"  {prefix}{name}  [{default}]")
     module = sys.modules.get(entry.build.__module__)
     if module is not None and module.__doc__ and entry.kind != "source":
         print(f"\n{inspect.cleandoc(module.__doc__)}")

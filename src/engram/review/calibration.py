@@ -1,0 +1,259 @@
+"""Is predicted recall what is observed? Measures of it, and a link that brings predictions to what is observed.
+
+Of all visits with a predicted recall of 0.9, nine in ten should be recalled: that is calibration. `measure` gives the
+reliability table (predicted against observed in bins of equal count, with Wilson's intervals), the two proper scores
+(log loss and Brier), the expected calibration error, and the skill: the share of the best constant's log loss that the
+prediction saves. The best constant is the observed rate itself; a memory model with a skill below 0 is worth less than
+one number.
+
+`Link` is logistic calibration, a and b for each of three kinds of example:
+
+    r' = sigmoid(a + b logit(r))          nothing recalled last (streak 0), recalled once or twice, three times or more
+
+Networks need it. Their forgetting curve is shallow, and an example that was wrong last time is right next time with a
+probability of about .35 after any delay, for training goes on without it: no forgetting curve says that, the first kind
+of the link does (b near 0). b is never negative, so the link keeps the order of delays.
+
+Brier 1950. Wilson 1927 (interval). Platt 1999; Cox 1958 (logistic recalibration). Naeini, Cooper and Hauskrecht 2015
+(expected calibration error).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engram.errors import UserError
+from engram.review.memory.record import Record
+
+CERTAIN = 1e-6
+"""No prediction counts as nearer to 0 or 1 than this."""
+NORMAL_95 = 1.959964
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Visits of about the same predicted recall: mean predicted, observed rate with its 95 % interval, count."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How predicted recall agrees with what was observed.
+
+    Attributes:
+        count: visits.
+        base_rate: share that was recalled.
+        mean_predicted: mean of the predictions.
+        log_loss: mean of -ln(probability of what happened), in nats.
+        brier: mean squared difference of prediction and outcome.
+        expected_error: mean absolute difference of predicted and observed in the bins, weighted by count.
+        skill: 1 - log loss / log loss of the base rate; none where all outcomes are alike.
+        bins: the reliability table, lowest prediction first.
+    """
+
+    count: int
+    base_rate: float
+    mean_predicted: float
+    log_loss: float
+    brier: float
+    expected_error: float
+    skill: float | None
+    bins: tuple[Bin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries."""
+        return asdict(self) | {"bins": [asdict(one) for one in self.bins]}
+
+    def to_dict_of_numbers(self) -> dict[str, float]:
+        """The figures alone: no table, and no skill where there is none."""
+        return {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
+
+
+def measure(predicted: Tensor | np.ndarray, recalled: Tensor | np.ndarray, *, bins: int = 10) -> Calibration:
+    """Compare predicted recall with what happened.
+
+    Args:
+        predicted: (B,) probabilities.
+        recalled: (B,) whether it was recalled, booleans or 0 and 1.
+        bins: of the reliability table, with equal counts as far as predictions differ.
+
+    Raises:
+        ValueError: nothing to compare, or the two differ in length.
+
+    >>> calibration = measure(torch.tensor([0.9, 0.9, 0.6, 0.6]), torch.tensor([1, 1, 1, 0]), bins=2)
+    >>> round(calibration.log_loss, 3), round(calibration.brier, 3), round(calibration.expected_error, 3)
+    (0.409, 0.135, 0.1)
+    >>> [(round(one.predicted, 1), one.observed, one.count) for one in calibration.bins]
+    [(0.6, 0.5, 2), (0.9, 1.0, 2)]
+    """
+    p, happened = _doubles(predicted), _doubles(recalled)
+    if p.shape != happened.shape or p.ndim != 1 or not len(p):
+        raise ValueError(f"predictions of shape {p.shape} cannot be compared with outcomes of shape {happened.shape}")
+    rate = float(happened.mean())
+    loss, constant = _log_loss(p, happened), _log_loss(np.full_like(p, rate), happened)
+    table = _table(p, happened, bins)
+    return Calibration(
+        count=len(p),
+        base_rate=rate,
+        mean_predicted=float(p.mean()),
+        log_loss=loss,
+        brier=float(((p - happened) ** 2).mean()),
+        expected_error=sum(one.count * abs(one.predicted - one.observed) for one in table) / len(p),
+        skill=1 - loss / constant if 0 < rate < 1 else None,
+        bins=table,
+    )
+
+
+def wilson(successes: float, count: float) -> tuple[float, float]:
+    """The 95 % interval of a rate observed in `count` trials (Wilson 1927); 0 to 1 of none.
+
+    >>> [round(bound, 4) for bound in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if not count:
+        return 0.0, 1.0
+    rate, z = successes / count, NORMAL_95**2 / count
+    middle = (rate + z / 2) / (1 + z)
+    half = sqrt(z * (rate * (1 - rate) + z / 4)) / (1 + z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _table(p: np.ndarray, happened: np.ndarray, bins: int) -> tuple[Bin, ...]:
+    edges = np.quantile(p, np.linspace(0, 1, bins + 1))[1:-1]
+    places = np.searchsorted(edges, p)
+    counts, rights, sums = (np.bincount(places, of, bins) for of in (None, happened, p))
+    return tuple(
+        Bin(float(total / count), float(right / count), *wilson(float(right), float(count)), int(count))
+        for count, right, total in zip(counts, rights, sums, strict=True)
+        if count
+    )
+
+
+def _log_loss(p: np.ndarray, happened: np.ndarray) -> float:
+    p = p.clip(CERTAIN, 1 - CERTAIN)
+    return float(-(happened * np.log(p) + (1 - happened) * np.log1p(-p)).mean())
+
+
+def _doubles(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, np.float64)
+
+
+KINDS = ("0", "1-2", "3+")
+"""Streaks that share a link."""
+HIGHEST_SLOPE, HIGHEST_SHIFT = 4.0, 8.0
+NEWTON_STEPS = 6
+RIDGE = 10.0
+"""Information held for (0, 1), no change: as much as about 40 visits at even odds give."""
+KEPT = 0.8
+"""Share of the evidence of earlier rounds that one round leaves."""
+
+
+class Link:
+    """A logistic link from predicted to observed recall for each kind of streak, fitted online.
+
+    After each round the new (a, b) maximise the round's log-likelihood, less half the squared distance from the old
+    ones in the metric of the evidence for them (its decayed information), less half `RIDGE` times that from (0, 1).
+
+    >>> link = Link()
+    >>> record = Record(*torch.ones(5, 400))
+    >>> record = Record(record.delay, record.strength, record.difficulty, torch.zeros(400), (torch.arange(400) % 3 < 1))
+    >>> link.fit(record, torch.full((400,), 0.9))
+    >>> round(link.apply(torch.tensor([0.9]), torch.tensor([0])).item(), 1)
+    0.4
+    """
+
+    def __init__(self) -> None:
+        self.shift = [0.0] * len(KINDS)
+        self.slope = [1.0] * len(KINDS)
+        self.information = [[0.0, 0.0, 0.0] for _ in KINDS]
+
+    def apply(self, recall: Tensor, streak: Tensor) -> Tensor:
+        """Predicted recall (B,) brought to what is observed, for examples with these streaks (B,)."""
+        shift, slope = self._of(streak, recall)
+        return torch.sigmoid(shift + slope * _logit(recall))
+
+    def invert(self, retention: float, streak: Tensor) -> Tensor:
+        """The predicted recall (B,) that the link takes to `retention`: below it, an example is due."""
+        shift, slope = self._of(streak, streak.float())
+        wanted = _logit(torch.tensor(retention, dtype=torch.float64)).item()
+        return torch.sigmoid((wanted - shift) / slope.clamp(min=CERTAIN))
+
+    def fit(self, record: Record, predicted: Tensor) -> None:
+        """Take a round's visits in; nothing changes for kinds of which there are none.
+
+        Args:
+            record: the visits.
+            predicted: (B,) recall that the memory model predicted for them, before it was fitted to them.
+        """
+        columns = torch.stack([_logit(predicted.double()), record.recalled.double(), record.streak.double()]).cpu()
+        logits, recalled, streak = columns[:, columns.isfinite().all(0)]
+        kinds = _kind(streak)
+        for kind in range(len(KINDS)):
+            chosen = kinds == kind
+            self._fit_kind(kind, logits[chosen], recalled[chosen])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {
+            "shift": list(self.shift),
+            "slope": list(self.slope),
+            "information": [list(row) for row in self.information],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved link.
+
+        Raises:
+            UserError: it is not one; nothing has changed.
+        """
+        if any(len(state.get(name, ())) != len(KINDS) for name in self.state_dict()):
+            raise UserError("the saved state is not of a calibration link", allowed=", ".join(self.state_dict()))
+        self.shift, self.slope = list(state["shift"]), list(state["slope"])
+        self.information = [list(row) for row in state["information"]]
+
+    def _fit_kind(self, kind: int, logits: Tensor, recalled: Tensor) -> None:
+        if not len(logits):
+            return
+        x = torch.stack([torch.ones_like(logits), logits])  # (2, B)
+        aa, ab, bb = (KEPT * value for value in self.information[kind])
+        prior, ridge = torch.tensor([[aa, ab], [ab, bb]]).double(), RIDGE * torch.eye(2).double()
+        before, neutral = torch.tensor([self.shift[kind], self.slope[kind]]).double(), torch.tensor([0.0, 1.0]).double()
+        now, seen = before, torch.zeros(2, 2).double()
+        for _ in range(NEWTON_STEPS):
+            p = torch.sigmoid(now @ x)
+            seen = (x * (p * (1 - p))) @ x.T
+            uphill = x @ (recalled - p) + prior @ (before - now) + ridge @ (neutral - now)
+            curvature = seen + prior + ridge
+            step = torch.linalg.solve(curvature, uphill)
+            slope = float((now[1] + step[1]).clamp(0, HIGHEST_SLOPE))
+            if slope != float(now[1] + step[1]):  # held at its bound: the shift alone takes the step
+                step = torch.stack([(uphill[0] - curvature[0, 1] * (slope - now[1])) / curvature[0, 0], slope - now[1]])
+            now = torch.stack([(now[0] + step[0].clamp(-2, 2)).clamp(-HIGHEST_SHIFT, HIGHEST_SHIFT), now[1] + step[1]])
+        self.shift[kind], self.slope[kind] = now.tolist()
+        information = prior + seen
+        self.information[kind] = [float(information[0, 0]), float(information[0, 1]), float(information[1, 1])]
+
+    def _of(self, streak: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Each example's shift and slope."""
+        kind = _kind(streak.to(like.device))
+        shift, slope = (torch.tensor(one, dtype=like.dtype, device=like.device) for one in (self.shift, self.slope))
+        return shift[kind], slope[kind]
+
+
+def _kind(streak: Tensor) -> Tensor:
+    return (streak > 0).long() + (streak > 2).long()
+
+
+def _logit(p: Tensor) -> Tensor:
+    return torch.logit(p.double().clamp(CERTAIN, 1 - CERTAIN)).to(p.dtype)

@@ -1,0 +1,117 @@
+"""Pruning by an earlier run's ledger: forgetting events and EL2N."""
+
+from pathlib import Path
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from engram.errors import UserError
+from engram.review.ledger import COLUMNS, Ledger
+from engram.review.methods import build
+from rounds import moment
+
+
+def written(path: Path, order: list[int] | None = None, **columns: list[float]) -> str:
+    """An exported ledger; columns that are not given are 1."""
+    rows = len(next(iter(columns.values())))
+    order = order or list(range(rows))
+    table = {"index": order}
+    for name in COLUMNS:
+        values = columns.get(name, [1] * rows)
+        table[name] = [values[index] for index in order]
+    parquet.write_table(arrow.table(table), path / "ledger.parquet")
+    return str(path / "ledger.parquet")
+
+
+def kept(name: str, path: str, quota: int, examples: int, seeds: int = 40, **settings: float) -> list[set[int]]:
+    parts = []
+    for seed in range(seeds):
+        method = build(name, {"scores": path, **settings})
+        parts.append(set(method.choose(Ledger(examples), moment(quota, seed=seed)).indices.tolist()))
+    return parts
+
+
+def test_the_most_forgotten_are_kept_and_the_never_learned_above_them(tmp_path):
+    #           forgotten   never forgotten   never learned
+    lapses = [3, 1, 2, 1, 5, 0, 0, 0, 0, 0]
+    streak = [0, 4, 0, 2, 1, 9, 9, 9, 9, 0]
+    path = written(tmp_path, [4, 9, 0, 3, 1, 2, 5, 8, 7, 6], lapses=lapses, streak=streak)
+    assert set.union(*kept("forgetting_events", path, 3, 10, keep=0.3)) == {9, 4, 0}
+    ties = kept("forgetting_events", path, 7, 10)
+    assert all({0, 1, 2, 3, 4, 9} < part for part in ties)
+    assert set().union(*ties) == set(range(10))
+    method = build("forgetting_events", {"scores": path})
+    rounds = [method.choose(Ledger(10), moment(7, seed=seed)).indices.tolist() for seed in range(4)]
+    assert len({frozenset(round_) for round_ in rounds}) == 1
+    assert len({tuple(round_) for round_ in rounds}) == 4
+
+
+def test_an_example_whose_last_visit_was_right_was_learned(tmp_path):
+    path = written(tmp_path, lapses=[0, 0, 1], streak=[1, 0, 0])
+    assert kept("forgetting_events", path, 1, 3, keep=0.3) == [{1}] * 40
+    assert set.union(*kept("forgetting_events", path, 2, 3, keep=0.6)) == {1, 2}
+
+
+def test_the_largest_errors_are_kept(tmp_path):
+    path = written(tmp_path, recall=[0.9, 0.1, 0.5, 0.8, 1.0], visits=[3, 3, 3, 3, 0])
+    assert kept("el2n", path, 2, 5, keep=0.4) == [{1, 4}] * 40
+    method = build("el2n", {"scores": path, "keep": 1.0})
+    scores = method.scores.tolist()
+    # for two classes p = (0.9, 0.1): the error is (0.1, -0.1)
+    assert scores[0] == pytest.approx((0.1**2 + 0.1**2) ** 0.5)
+    assert scores[4] == float("inf")
+    assert kept("el2n", path, 2, 5)[0] == {1, 4}
+
+
+def test_published_shares_are_the_defaults_and_plan_the_rounds(tmp_path):
+    path = written(tmp_path, recall=[0.5] * 10)
+    assert build("forgetting_events", {"scores": path}).plan(10, 15) == [7, 7, 1]
+    assert build("el2n", {"scores": path}).plan(10, 15) == [5, 5, 5]
+    assert build("el2n", {"scores": path, "keep": 0.2}).least_share == 0.2
+
+
+def test_new_examples_are_kept(tmp_path):
+    path = written(tmp_path, recall=[0.9, 0.1, 0.5, 0.8])
+    method, ledger = build("el2n", {"scores": path}), Ledger(4)
+    method.choose(ledger, moment(2))
+    ledger.grow(6)
+    assert set(method.choose(ledger, moment(4)).indices.tolist()) == {1, 2, 4, 5}
+
+
+@pytest.mark.parametrize("name", ["forgetting_events", "el2n"])
+def test_a_ledger_that_does_not_fit_is_refused(name, tmp_path):
+    def refused(path: str, examples: int = 3) -> str:
+        with pytest.raises(UserError) as caught:
+            build(name, {"scores": path}).choose(Ledger(examples), moment(1))
+        assert len(str(caught.value).splitlines()) <= 5
+        return str(caught.value)
+
+    assert f"{name} needs the ledger of an earlier run" in refused("")
+    assert "there is no file" in refused(str(tmp_path / "none.parquet"))
+    assert "ledger.parquet" in refused(str(tmp_path))
+    (tmp_path / "text.parquet").write_text("not one", encoding="utf-8")
+    assert "is no Parquet file" in refused(str(tmp_path / "text.parquet"))
+    path = written(tmp_path, recall=[0.5] * 4)
+    assert "is of 4 examples, the data set has 3" in refused(path)
+    assert "is of 4 examples, the data set has 5" in refused(path, 5)
+    assert "not those of a whole data set" in refused(written(tmp_path, [0, 1, 1], recall=[0.5] * 3))
+    assert "not those of a whole data set" in refused(written(tmp_path, [1, 2], recall=[0.5] * 3))
+    parquet.write_table(arrow.table({"index": [0, 1, 2]}), tmp_path / "few.parquet")
+    missing = "recall, visits" if name == "el2n" else "lapses, streak"
+    assert f"has no column {missing}" in refused(str(tmp_path / "few.parquet"))
+    none = {name: arrow.array([], arrow.float32()) for name in ("index", *COLUMNS)}
+    parquet.write_table(arrow.table(none), tmp_path / "empty.parquet")
+    assert "not those of a whole data set" in refused(str(tmp_path / "empty.parquet"))
+    with pytest.raises(UserError, match="keep cannot be 0"):
+        build(name, {"scores": path, "keep": 0})
+
+
+def test_a_resumed_run_keeps_the_same_part(tmp_path):
+    path = written(tmp_path, recall=[0.5] * 20)
+    method, resumed = (build("el2n", {"scores": path}) for _ in range(2))
+    first = set(method.choose(Ledger(20), moment(10, seed=1)).indices.tolist())
+    resumed.load_state_dict(method.state_dict())
+    assert set(resumed.choose(Ledger(20), moment(10, seed=2)).indices.tolist()) == first
+    assert torch.equal(resumed.kept, method.kept)

@@ -66,6 +66,7 @@ def main() -> None:
     if counted != chosen.workload.parameters:
         raise SystemExit(f"{chosen.workload.network} has {counted} parameters, not {chosen.workload.parameters}")
     assembled.calibrate_threads("the fastest of those timed")
+    assembled.calibrate_precision()
     machine = assembled.machine
     facts = {"engram": engram.__version__, "torch": torch.__version__}
     choices = {"dtype": str(machine.dtype).removeprefix("torch."), "threads": torch.get_num_threads()}

@@ -14,11 +14,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "train": ("engram.training.train", "train"),
     "resume": ("engram.training.train", "resume"),
+    "study": ("engram.study", None),
     "Run": ("engram.training.train", "Run"),
     "Recipe": ("engram.recipe", "Recipe"),
     "UserError": ("engram.errors", "UserError"),
     "load": ("engram.training.weights", "load"),
     "models": ("engram.models", None),
+    "ReviewLoader": ("engram.review.loader", "ReviewLoader"),
+    "ReviewSampler": ("engram.review.sampler", "ReviewSampler"),
     "open_source": ("engram.data.open", "open_source"),
 }
 

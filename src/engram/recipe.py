@@ -90,11 +90,19 @@ class Recipe:
     model: Choice = field(default_factory=lambda: Choice("resnet20"))
     optimizer: Choice = field(default_factory=lambda: Choice("nesterov"))
     schedule: Choice = field(default_factory=lambda: Choice("one_cycle"))
+    review: Choice = field(default_factory=lambda: Choice("shuffle"))
     training: Training = field(default_factory=Training)
     device: Device = field(default_factory=Device)
 
 
-KEYS_OF_CHOICE = {"data": "path", "device": "name", "model": "name", "optimizer": "name", "schedule": "name"}
+KEYS_OF_CHOICE = {
+    "data": "path",
+    "device": "name",
+    "model": "name",
+    "optimizer": "name",
+    "schedule": "name",
+    "review": "name",
+}
 """`--model resnet20` means `--model.name resnet20`: the one word a section is named by."""
 
 

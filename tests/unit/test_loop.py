@@ -11,7 +11,9 @@ from engram import optimizers, schedules
 from engram.augment import Batch
 from engram.averaging import WeightAverage
 from engram.recipe import Device
-from engram.training import device, loop, order
+from engram.review import methods
+from engram.review.reviewer import Reviewer, generator
+from engram.training import device, loop
 from engram.training.events import Ended, Epoch, NotFinite, Step
 
 MACHINE = device.choose(Device(name="cpu", precision="float32", threads="1", allocator="system"), dimensions=1)
@@ -50,24 +52,29 @@ def net(seed=0):
 
 
 def run(epochs=2.0, *, optimizer="momentum", settings=None, schedule="constant", pool=None, average=None, **changes):
-    validate = changes.pop("validate", lambda judged: None)
+    validate, batch_size = changes.pop("validate", lambda judged: None), changes.pop("batch_size", 6)
+    review = changes.pop("review", ("shuffle",))
     parts = loop.Parts(
         pool=pool or Numbers(),
         augment=changes.pop("augment", plain),
         factor=schedules.build(schedule, {}),
         machine=MACHINE,
         validate=validate,
-        seed=0,
-        epochs=epochs,
-        batch_size=changes.pop("batch_size", 6),
         **changes,
     )
     network = net()
-    state = loop.build_state(network, optimizers.build(optimizer, network, settings or {"lr": 0.1}), MACHINE)
+    method = methods.build(*review)
+    reviewer = Reviewer(len(parts.pool), method, batch_size=batch_size, epochs=epochs, labels=parts.pool.labels)
+    built = optimizers.build(optimizer, network, settings or {"lr": 0.1})
+    state = loop.build_state(network, built, reviewer, MACHINE)
     if average:
         state.average = WeightAverage(network, average)
     state.rng.manual_seed(0)
     return parts, state
+
+
+def shuffled(seed, epoch):
+    return torch.randperm(20, generator=generator(seed, epoch))
 
 
 def weights(state):
@@ -89,7 +96,7 @@ def test_the_loop_is_the_steps_by_hand():
     losses = []
     for step in range(6):
         epoch, place = divmod(step, 3)
-        batch = order.shuffled(20, seed=0, epoch=epoch)[6 * place : 6 * place + 6]
+        batch = shuffled(0, epoch)[6 * place : 6 * place + 6]
         for group in optimizer.param_groups:
             group["lr"] = 0.1 * factor(step, 6)
         optimizer.zero_grad()
@@ -123,7 +130,7 @@ def test_training_figures_are_of_the_batches_as_they_were_met():
             break
     # accuracy by hand: replay the steps and count before each update
     replay_parts, replay = run(epochs=1)
-    for batch in order.batches(order.shuffled(20, seed=0, epoch=0), 6):
+    for batch in shuffled(0, 0)[:18].split(6):
         x, y = replay_parts.pool.x[batch], replay_parts.pool.labels[batch]
         correct += int((replay.net(x).argmax(1) == y).sum())
         loop.update(replay_parts, replay, x, y)
@@ -184,7 +191,7 @@ def test_of_equal_accuracy_the_smaller_loss_is_better():
 
 def test_a_loss_that_is_not_finite_stops_before_the_update():
     pool = Numbers()
-    pool.x[order.shuffled(20, seed=0, epoch=0)[8]] = float("inf")  # in the second batch
+    pool.x[shuffled(0, 0)[8]] = float("inf")  # in the second batch
     parts, state = run(epochs=2, pool=pool)
     seen = []
     for event in loop.train(parts, state):
@@ -220,11 +227,70 @@ def test_full_batches_with_a_closure():
     assert all(event.examples == epoch_examples for event in steps)
 
 
-def test_batches_cover_each_pass_once_and_leave_out_only_the_remainder():
-    indices = order.shuffled(20, seed=3, epoch=1)
-    batches = order.batches(indices, 6)
-    assert [len(batch) for batch in batches] == [6, 6, 6]
-    assert len(torch.cat(batches).unique()) == 18
-    assert torch.equal(torch.cat(order.batches(indices, 50)), indices)
-    assert not torch.equal(order.shuffled(20, seed=3, epoch=1), order.shuffled(20, seed=3, epoch=2))
-    assert not torch.equal(order.shuffled(20, seed=3, epoch=1), order.shuffled(20, seed=4, epoch=0))
+def test_what_every_example_showed_is_remembered():
+    parts, state = run(epochs=2)
+    losses, order, reviewer = {}, [], state.reviewer
+    told, observe = [], reviewer.observe
+    reviewer.observe = lambda seen, **more: told.append((reviewer.waiting, seen, more)) or observe(seen, **more)
+    for event in loop.train(parts, state):
+        if isinstance(event, Step):
+            indices, step_losses, more = told[-1]
+            losses |= dict(zip(indices.tolist(), step_losses.tolist(), strict=True))
+            order += indices.tolist()
+            assert float(event.loss) == pytest.approx(float(step_losses.mean()), rel=1e-5)
+            assert more["lr"] == event.lr
+    ledger = state.reviewer.ledger
+    assert order == torch.cat([shuffled(0, 0)[:18], shuffled(0, 1)[:18]]).tolist()
+    assert ledger.visits.tolist() == torch.bincount(torch.tensor(order), minlength=20).tolist()
+    seen = sorted(losses)
+    assert ledger.loss[seen].tolist() == pytest.approx([losses[index] for index in seen])
+
+
+def test_a_review_changes_what_is_visited_and_weighs_it():
+    settings = {"save": 0.5, "exponent": 1.0, "tail": 0.0}
+    parts, state = run(epochs=4, review=("forgetting_curve", settings))
+    events = list(loop.train(parts, state))
+    assert [type(event).__name__ for event in events] == (["Step"] * 3 + ["Epoch"]) * 4 + ["Ended"]
+    visits = state.reviewer.ledger.visits
+    assert int(visits.sum()) == 72
+    assert int(visits.max() - visits.min()) >= 2
+    # the weighted mean is what was minimised: a step by hand with the round's weights gives the same weights
+    again, fresh = run(epochs=4, review=("forgetting_curve", settings))
+    by_hand = None
+    for event in loop.train(again, fresh):
+        if isinstance(event, Step) and by_hand is not None:
+            torch.testing.assert_close(weights(fresh), by_hand)
+            break
+        if isinstance(event, Epoch) and event.epoch == 1:
+            batch = fresh.reviewer.batches()[0]
+            share = fresh.reviewer.weights[:6]
+            assert float(share.max() - share.min()) > 0.1
+            copied = copy.deepcopy(fresh.net)
+            optimizer = torch.optim.SGD(copied.parameters(), lr=0.1)
+            for mine, theirs in zip(copied.parameters(), fresh.net.parameters(), strict=True):
+                buffer = fresh.optimizer.state[theirs].get("momentum_buffer")
+                decay = 5e-4 if mine.ndim > 1 else 0.0
+                loss = share * F.cross_entropy(copied(again.pool.x[batch]), again.pool.labels[batch], reduction="none")
+                (gradient,) = torch.autograd.grad(loss.mean(), [mine])
+                optimizer.state[mine] = {"update": 0.9 * buffer + gradient + decay * mine.detach()}
+            moved = [p.detach() - 0.1 * optimizer.state[p]["update"] for p in copied.parameters()]
+            by_hand = torch.cat([p.flatten() for p in moved])
+    assert by_hand is not None
+
+
+def test_of_a_mixed_picture_the_larger_part_is_remembered():
+    def mix(x, rng, dtype):
+        partner = torch.arange(len(x)).roll(1)
+        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
+        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
+
+    parts, state = run(epochs=1, augment=mix)
+    before = net()
+    next(loop.train(parts, state))
+    indices, losses = state.reviewer.pending[0][:2]
+    batch = shuffled(0, 0)[:6]
+    places = torch.tensor([0, 0, 2, 2, 4, 4])  # where the share is .2, its partner's
+    assert indices.tolist() == batch[places].tolist()
+    x = mix(parts.pool.x[batch], None, None).x
+    expected = F.cross_entropy(before(x), parts.pool.labels[batch[places]], reduction="none")
+    torch.testing.assert_close(losses, expected)

@@ -10,6 +10,8 @@ from engram import optimizers
 from engram.averaging import WeightAverage
 from engram.errors import UserError
 from engram.recipe import Device
+from engram.review import methods
+from engram.review.reviewer import Reviewer
 from engram.training import device, loop, state
 
 MACHINE = device.choose(Device(name="cpu", precision="float32", threads="1", allocator="system"), dimensions=1)
@@ -18,7 +20,8 @@ MACHINE = device.choose(Device(name="cpu", precision="float32", threads="1", all
 def made(width=4, lr=0.1, seed=0):
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, 2))
-    made_state = loop.build_state(net, optimizers.build("adam", net, {"lr": lr}), MACHINE)
+    reviewer = Reviewer(12, methods.build("shuffle"), batch_size=4, epochs=3)
+    made_state = loop.build_state(net, optimizers.build("adam", net, {"lr": lr}), reviewer, MACHINE)
     made_state.average = WeightAverage(net, 0.9)
     made_state.rng.manual_seed(seed)
     return made_state
@@ -33,6 +36,8 @@ def moved(one):
     torch.rand(5, generator=one.rng)
     one.step, one.judged, one.best = 7, 5, {"accuracy": 0.5, "loss": 1.0, "epoch": 1, "step": 5}
     one.totals += 3
+    for batch in one.reviewer.batches()[:2]:
+        one.reviewer.observe(torch.rand(len(batch)), lr=0.1)
     return one
 
 
@@ -52,6 +57,8 @@ def test_everything_comes_back(tmp_path):
     assert all(torch.equal(averages[name], others[name]) for name in averages)
     assert (other.step, other.judged, other.best) == (saved.step, saved.judged, saved.best)
     assert torch.equal(other.totals, saved.totals)
+    assert (other.reviewer.position, other.reviewer.clock) == (2, saved.reviewer.clock)
+    assert [row[1].tolist() for row in other.reviewer.pending] == [row[1].tolist() for row in saved.reviewer.pending]
     assert other.optimizer.param_groups[0]["initial_lr"] == 0.01  # the recipe's own, for what is left
 
 

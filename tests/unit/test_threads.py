@@ -16,16 +16,22 @@ def test_every_candidate_is_timed_at_its_own_thread_count_and_the_old_count_is_b
         time.sleep(0.003 if torch.get_num_threads() == 1 else 0.001)
 
     before = torch.get_num_threads()
-    timed = threads.calibrate(step, 2, rounds=3)
+    timed = threads.calibrate(step, 2, rounds=3, least=0.0)
     assert torch.get_num_threads() == before
-    assert seen == [1, 2] * 4  # one round outside the measurement
+    assert seen == [1, 1, 2, 2] + [1, 2] * 3  # two steps each outside the measurement
     assert timed[1] > timed[2]
 
 
 def test_the_budget_ends_the_rounds():
     calls = []
     threads.calibrate(lambda: calls.append(1), 1, rounds=100, budget=0.0)
-    assert len(calls) == 2
+    assert len(calls) == 2 + threads.MOST_STEPS
+
+
+def test_short_steps_are_timed_several_at_a_time():
+    calls = []
+    threads.calibrate(lambda: (calls.append(1), time.sleep(0.01)), 1, rounds=2, least=0.045)
+    assert len(calls) == 2 + 2 * 4
 
 
 def test_candidates_are_one_half_and_all():

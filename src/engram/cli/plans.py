@@ -13,23 +13,23 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
     from engram.training.assemble import assemble, environment
 
     assembled = assemble(recipe)
-    decision = assembled.calibrate_threads("the fastest of those timed")
-    if decision is not None:
-        assembled.decisions.append(decision)
+    for decision in (assembled.calibrate_threads("the fastest of those timed"), assembled.calibrate_precision()):
+        if decision is not None:
+            assembled.decisions.append(decision)
     seconds = min(assembled.step_seconds.values()) if assembled.step_seconds else assembled.time_step()
-    parts = assembled.parts
+    parts, reviewer = assembled.parts, assembled.state.reviewer
     memory = accounting.memory(
         assembled.state.net, assembled.prepared.shape, slots=assembled.optimizer_slots(), dtype=assembled.machine.dtype
     )
-    micro_batch = -(-parts.batch_size // parts.accumulate)
+    micro_batch = -(-reviewer.batch_size // parts.accumulate)
     needed = memory.total(micro_batch) + assembled.prepared.train.nbytes
     facts = {
         "parameters": assembled.account.parameters,
         "macs": assembled.account.macs,
         "memory_bytes": needed,
-        "steps": parts.total_steps,
+        "steps": reviewer.total_steps,
         "step_seconds": seconds,
-        "seconds": seconds * parts.total_steps,
+        "seconds": seconds * reviewer.total_steps,
     }
     if json:
         print(jsonlib.dumps({"recipe": recipes.dumps(recipe), "costs": facts, **environment(assembled)}))
@@ -40,7 +40,7 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
     print(
         f"memory        about {needed / 2**30:.2f} GiB: the data, the weights, and what a batch of {micro_batch} keeps"
     )
-    print(f"steps         {parts.total_steps:,}, {parts.steps_per_epoch:,} an epoch")
+    print(f"steps         {reviewer.total_steps:,}, {reviewer.steps_per_pass:,} an epoch")
     print(
         f"time          about {clock(facts['seconds'])}, from {1000 * seconds:.0f} ms a step; evaluation not counted\n"
     )

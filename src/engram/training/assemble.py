@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from engram.data.prepare import Prepared, prepare
 from engram.decision import Decision
 from engram.errors import UserError
 from engram.recipe import Recipe
+from engram.review import methods, recall
+from engram.review.reviewer import Reviewer
 from engram.training import device, loop, pretrained, threads
 from engram.training.device import Machine
 from engram.training.evaluate import Views, figures, probabilities
@@ -48,19 +50,21 @@ class Assembled:
     step_seconds: dict[int, float] = field(default_factory=dict)  # by thread count, where it was timed
     peak_gflops: float | None = None  # of large matrix products in the machine's precision
 
-    def timed_step(self) -> Callable[[], object]:
+    def timed_step(self, parts: loop.Parts | None = None) -> Callable[[], object]:
         """One training step (forward and backward) on a copy of the network: timing it changes nothing."""
+        parts = parts or self.parts
         net = copy.deepcopy(self.state.net)
         rng = torch.Generator(device=self.machine.device).manual_seed(0)
-        count = min(self.parts.batch_size, len(self.parts.pool))
-        x, y = next(iter(self.parts.pool.batches([torch.arange(count)])))
-        spare = loop.State(net, torch.optim.SGD(net.parameters(), lr=0.0), rng)
+        count = self.state.reviewer.batch_size
+        x, y = next(iter(parts.pool.batches([torch.arange(count)])))
+        unweighted = Reviewer(count, methods.build("shuffle"), batch_size=count, epochs=1)
+        spare = loop.State(net, torch.optim.SGD(net.parameters(), lr=0.0), unweighted, rng)
         spare.totals = torch.zeros(3, device=self.machine.device)
 
         def step() -> None:
             with torch.random.fork_rng(devices=[], enabled=True):
                 net.train()
-                loop.update(self.parts, spare, x, y)
+                loop.update(parts, spare, x, y)
 
         return step
 
@@ -93,6 +97,35 @@ class Assembled:
         torch.set_num_threads(best)
         timed = ", ".join(f"{count}: {1000 * seconds:.0f} ms" for count, seconds in self.step_seconds.items())
         return Decision("device.threads", str(best), f"{why}; a step at {timed}")
+
+    def calibrate_precision(self) -> Decision | None:
+        """Small networks may be faster in float32 on several threads than in bfloat16: timed, after the threads."""
+        bfloat16 = self.machine.device.type == "cpu" and self.machine.dtype == torch.bfloat16
+        if not self.step_seconds or not bfloat16 or self.recipe.device.precision != "auto":
+            return None
+        before = min(self.step_seconds.values())
+        if before > SMALL_STEP:
+            return None
+        exact = replace(self.parts, machine=replace(self.machine, dtype=torch.float32))
+        seconds = threads.calibrate(self.timed_step(exact), threads.available_cores())
+        best = min(seconds, key=lambda count: seconds[count])
+        if seconds[best] > WORTH * before:
+            return None
+        self.set_precision(torch.float32)
+        self.step_seconds = seconds
+        self.decisions = [one for one in self.decisions if one.setting != "device.precision"]
+        torch.set_num_threads(best)
+        reason = f"a step takes {1000 * seconds[best]:.1f} ms on {best} threads, {1000 * before:.1f} ms in bfloat16"
+        return Decision("device.precision", "float32", reason)
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Compute in `dtype` from now on."""
+        self.machine = replace(self.machine, dtype=dtype)
+        self.parts = replace(self.parts, machine=replace(self.parts.machine, dtype=dtype))
+
+
+SMALL_STEP = 0.03  # seconds; where a step takes longer, bfloat16 has been the faster one
+WORTH = 0.95  # share of the time below which float32 is taken
 
 
 def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
@@ -127,15 +160,15 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     account = accounting.account(net, prepared.shape)
     full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
     batch_size = len(prepared.train) if full_batch else min(recipe.training.batch_size, len(prepared.train))
-    steps = loop.order.steps_per_epoch(len(prepared.train), batch_size)
+    reviewer = build_reviewer(recipe, prepared, batch_size)
     dimensions = len(prepared.shape) - 1
-    machine = device.choose(recipe.device, dimensions=dimensions, total_steps=round(recipe.training.epochs * steps))
+    machine = device.choose(recipe.device, dimensions=dimensions, total_steps=reviewer.total_steps)
     net.to(machine.device)
     if machine.memory_format is not torch.contiguous_format:
         net.to(memory_format=machine.memory_format)  # type: ignore[call-overload]
     optimizer = optimizers.build(recipe.optimizer.name, net, recipe.optimizer.settings)
     average = None if recipe.training.average is None else WeightAverage(net, recipe.training.average)
-    state = loop.build_state(net, optimizer, machine, average=average)
+    state = loop.build_state(net, optimizer, reviewer, machine, average=average)
     state.rng.manual_seed(recipe.seed)
     words = augment.resolve(recipe.augment, kind=source.kind, shape=prepared.shape, classes=prepared.classes)
     size = prepared.shape[1:]
@@ -162,9 +195,6 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
         machine=machine,
         validate=validate,
-        seed=recipe.seed,
-        epochs=recipe.training.epochs,
-        batch_size=batch_size,
         accumulate=recipe.training.accumulate,
         label_smoothing=recipe.training.label_smoothing,
         clip_norm=recipe.training.clip_norm,
@@ -189,12 +219,39 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     return Assembled(recipe, source, prepared, machine, parts, state, views, description, account, decisions)
 
 
+def build_reviewer(recipe: Recipe, prepared: Prepared, batch_size: int) -> Reviewer:
+    """Which training examples come when, by the recipe's review method."""
+    course, settings = _course(recipe)
+    return Reviewer(
+        len(prepared.train),
+        methods.build(recipe.review.name, settings),
+        batch_size=batch_size,
+        epochs=recipe.training.epochs,
+        seed=recipe.seed,
+        labels=prepared.train.labels.cpu(),
+        floor=recall.smoothing_floor(recipe.training.label_smoothing, len(prepared.classes)),
+        **course,
+    )
+
+
+COURSE = ("clock", "measure", "permuted")
+"""Settings of `review` that go with every method: those of the Reviewer."""
+
+
+def _course(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of `review` that are the Reviewer's, and those that are the method's."""
+    settings = recipe.review.settings
+    course = {key: value for key, value in settings.items() if key in COURSE}
+    return course, {key: value for key, value in settings.items() if key not in COURSE}
+
+
 EVALUATION_BATCH = 256
 PALETTE_SAMPLE = 1000  # training pictures whose colours give the palette of pca_noise
 
 
 def check_names(recipe: Recipe) -> None:
     """Refuse an unknown model, optimiser, schedule or augmentation before any data is read."""
+    methods.build(recipe.review.name, _course(recipe)[1])
     for kind, choice in (("model", recipe.model), ("optimizer", recipe.optimizer), ("schedule", recipe.schedule)):
         registry.check_settings(
             registry.find(kind, choice.name),

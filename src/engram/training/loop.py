@@ -19,8 +19,8 @@ from engram.averaging import WeightAverage
 from engram.data.pool import Pool
 from engram.optimizers import set_lr
 from engram.regularizers import clip_norm
+from engram.review.reviewer import Reviewer
 from engram.tasks import classify
-from engram.training import order
 from engram.training.device import Machine
 from engram.training.events import Ended, Epoch, Event, NotFinite, Step
 
@@ -39,21 +39,10 @@ class Parts:
     factor: Callable[[int, int], float]
     machine: Machine
     validate: Callable[[nn.Module], dict[str, float] | None]
-    seed: int
-    epochs: float
-    batch_size: int
     accumulate: int = 1
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     patience: int | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return order.steps_per_epoch(len(self.pool), self.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        return max(1, round(self.epochs * self.steps_per_epoch))
 
 
 @dataclass
@@ -62,6 +51,7 @@ class State:
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
+    reviewer: Reviewer  # which examples come next, and what is remembered of each
     rng: torch.Generator  # augmentation; on the device
     average: WeightAverage | None = None
     step: int = 0
@@ -77,8 +67,12 @@ class State:
 
 def train(parts: Parts, state: State) -> Iterator[Event]:
     """Update the weights until the last step, yielding every event. Starts wherever `state` stands."""
-    per_epoch, total = parts.steps_per_epoch, parts.total_steps
+    reviewer = state.reviewer
+    per_epoch, total = reviewer.steps_per_pass, reviewer.total_steps
     while not state.stopped:
+        if broken(state):
+            yield NotFinite(state.step, "loss")
+            return
         at_boundary = state.step % per_epoch == 0 or state.step == total
         if at_boundary and state.judged < state.step:
             yield judge(parts, state, epoch=-(-state.step // per_epoch))
@@ -86,26 +80,37 @@ def train(parts: Parts, state: State) -> Iterator[Event]:
         if state.step >= total:
             yield Ended(state.step, "finished")
             return
-        epoch, done = divmod(state.step, per_epoch)
-        indices = order.shuffled(len(parts.pool), seed=parts.seed, epoch=epoch)
-        left = order.batches(indices, parts.batch_size, start=done)[: total - state.step]
+        left = reviewer.batches()[: min(per_epoch - state.step % per_epoch, total - state.step)]
         state.net.train()
         begin = time.perf_counter()
-        for x, y in parts.pool.batches(left):
+        for indices, (x, y) in zip(left, parts.pool.batches(left), strict=True):
             lr = set_lr(state.optimizer, parts.factor(state.step, total))
-            loss = update(parts, state, x, y)
-            if looked_at(state, parts.machine) and not torch.isfinite(state.totals[0]).item():
+            seen = update(parts, state, x, y)
+            if looked_at(state, parts.machine) and broken(state):
                 yield NotFinite(state.step + 1, "loss")
                 return
+            rows = None if seen.places is None else indices[seen.places.cpu()]
+            reviewer.observe(seen.losses, correct=seen.correct, lr=lr, rows=rows)
             state.step += 1
             now = time.perf_counter()
-            yield Step(state.step, state.step / per_epoch, loss, lr, len(y), now - begin)
+            yield Step(state.step, state.step / per_epoch, seen.loss, lr, len(y), now - begin)
             begin = time.perf_counter()
+    reviewer.fold()
     yield Ended(state.step, "early_stopping")
 
 
-def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
-    """One step on one batch: augment, forward, loss per example, backward, update. Returns the mean loss.
+@dataclass(frozen=True)
+class Seen:
+    """What a step showed. `places`: (B,) whose losses these are, as places in the batch; none for its own order."""
+
+    loss: Tensor
+    losses: Tensor
+    correct: Tensor
+    places: Tensor | None = None
+
+
+def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
+    """One step on one batch: augment, forward, loss per example, backward, update.
 
     A loss that is not finite leaves the weights as they were (on an accelerator it is noticed within `LOOK_EVERY`
     steps, and then the saved state is what is kept).
@@ -113,6 +118,8 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
     batch = parts.augment(x, state.rng, parts.machine.dtype)
     other = None if batch.partner is None else y[batch.partner]
     micro = -(-len(y) // parts.accumulate)
+    # of a mixed picture, what it shows of the one that is the larger part of it is remembered
+    own = None if batch.partner is None or batch.weight is None else batch.weight >= 0.5
 
     def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
         state.optimizer.zero_grad(set_to_none=True)
@@ -128,14 +135,19 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
                 other=None if other is None else other[part],
                 weight=None if batch.weight is None else batch.weight[part],
             )
-            (losses.sum() / len(y)).backward()
-            measured.append((losses.detach().sum(), classify.correct(logits, y[part]).sum()))
+            (state.reviewer.weigh(losses, part).sum() / len(y)).backward()
             total += losses.detach().sum() / len(y)
+            if other is None or own is None:
+                measured.append((losses.detach(), losses.detach(), classify.correct(logits, y[part])))
+            else:
+                larger = torch.where(own[part], y[part], other[part])
+                alone = classify.losses(logits.detach(), larger, smoothing=parts.label_smoothing)
+                measured.append((losses.detach(), alone, classify.correct(logits, y[part])))
         if parts.clip_norm is not None:
             clip_norm(state.net.parameters(), parts.clip_norm)
         return total
 
-    measured: list[tuple[Tensor, Tensor]] = []
+    measured: list[tuple[Tensor, Tensor, Tensor]] = []
     if needs_closure(state.optimizer):  # it calls back as often as its line search wants; the first call counts
         loss = torch.as_tensor(state.optimizer.step(gradient))
         measured = measured[: -(-len(y) // micro)]
@@ -143,13 +155,22 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Tensor:
         loss = gradient()
         if parts.machine.device.type != "cpu" or torch.isfinite(loss):
             state.optimizer.step()
-    for part_loss, part_correct in measured:
-        state.totals[0] += part_loss
-        state.totals[1] += part_correct
+    for part_losses, _, part_correct in measured:
+        state.totals[0] += part_losses.sum()
+        state.totals[1] += part_correct.sum()
     state.totals[2] += len(y)
     if state.average is not None:
         state.average.update()
-    return loss
+    places = None
+    if own is not None and batch.partner is not None:
+        places = torch.where(own, torch.arange(len(y), device=y.device), batch.partner)
+    alone, correct = (torch.cat([row[column] for row in measured]) for column in (1, 2))
+    return Seen(loss, alone, correct, places)
+
+
+def broken(state: State) -> bool:
+    """Whether a loss of this pass was infinite or not a number."""
+    return not torch.isfinite(state.totals[0]).item()
 
 
 def judge(parts: Parts, state: State, *, epoch: int) -> Epoch:
@@ -183,12 +204,15 @@ def looked_at(state: State, machine: Machine) -> bool:
     return machine.device.type == "cpu" or state.step % LOOK_EVERY == 0
 
 
-def build_state(net: nn.Module, optimizer: torch.optim.Optimizer, machine: Machine, **more: Any) -> State:
+def build_state(
+    net: nn.Module, optimizer: torch.optim.Optimizer, reviewer: Reviewer, machine: Machine, **more: Any
+) -> State:
     """A state at step 0 whose generator and sums lie on the machine's device."""
     rng = torch.Generator(device=machine.device)
     return State(
         net=net,
         optimizer=optimizer,
+        reviewer=reviewer,
         rng=rng,
         totals=torch.zeros(3, device=machine.device),
         **more,

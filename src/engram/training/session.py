@@ -17,6 +17,7 @@ from engram import atomic
 from engram.data import card
 from engram.errors import UserError
 from engram.report import live, page
+from engram.review import export
 from engram.training import evaluate, peak, state, telling, weights
 from engram.training.assemble import EVALUATION_BATCH, Assembled, Progress, environment
 from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
@@ -75,6 +76,8 @@ class Session:
         self.saved_step = self.assembled.state.step
         if self.assembled.machine.threads is None:  # sums depend on how they are split over threads
             self.assembled.machine = replace(self.assembled.machine, threads=int(more["threads"]))
+        if self.assembled.recipe.device.precision == "auto":  # it may have been timed, and the weights depend on it
+            self.assembled.set_precision(getattr(torch, str(more["precision"])))
         self.resumed = True
 
     def run(self) -> Run:
@@ -100,9 +103,12 @@ class Session:
     def open(self) -> None:
         """Everything that is written and said before the first step."""
         assembled = self.assembled
-        decision = assembled.calibrate_threads("the fastest of those timed")
-        if decision is not None:
-            assembled.decisions.append(decision)
+        for decision in (
+            assembled.calibrate_threads("the fastest of those timed"),
+            None if self.resumed else assembled.calibrate_precision(),
+        ):
+            if decision is not None:
+                assembled.decisions.append(decision)
         assembled.peak_gflops = peak.matmul_gflops(assembled.machine)
         facts = {**environment(assembled), "peak_gflops": assembled.peak_gflops}
         self.folder.write_json("environment.json", facts)
@@ -118,13 +124,13 @@ class Session:
 
     def lengths(self) -> dict[str, Any]:
         """How long the run is, for the rows that open it."""
-        parts, prepared = self.assembled.parts, self.assembled.prepared
+        reviewer, prepared = self.assembled.state.reviewer, self.assembled.prepared
         return {
             "time": time.time(),
-            "steps_per_epoch": parts.steps_per_epoch,
-            "total_steps": parts.total_steps,
-            "epochs": parts.epochs,
-            "batch_size": parts.batch_size,
+            "steps_per_epoch": reviewer.steps_per_pass,
+            "total_steps": reviewer.total_steps,
+            "epochs": reviewer.epochs,
+            "batch_size": reviewer.batch_size,
             "train_examples": len(prepared.train),
             "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
             "threads": torch.get_num_threads(),
@@ -147,7 +153,7 @@ class Session:
         """Read the loop's events: log, save, watch the step time. Returns why it ended, and a message."""
         assembled = self.assembled
         watch = StepTimeWatch()
-        sparse = max(1, assembled.parts.total_steps // LOGGED)
+        sparse = max(1, assembled.state.reviewer.total_steps // LOGGED)
         logged, examples, computing = time.perf_counter(), 0, 0.0
         epoch_examples, epoch_seconds = 0, 0.0
         for event in events_of(assembled.parts, assembled.state):
@@ -200,10 +206,18 @@ class Session:
         if broken is not None:
             return broken
         self.save_weights("last")
-        more = {"threads": torch.get_num_threads(), "seconds": self.seconds}
+        precision = str(self.assembled.machine.dtype).removeprefix("torch.")
+        more = {"threads": torch.get_num_threads(), "precision": precision, "seconds": self.seconds}
         state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
         self.saved_at, self.saved_step = time.perf_counter(), self.assembled.state.step
         return None
+
+    def save_ledger(self) -> None:
+        """What is remembered of every example, for the report and for other programs."""
+        prepared, reviewer = self.assembled.prepared, self.assembled.state.reviewer
+        names = [prepared.train.name(index) for index in range(len(reviewer))]
+        labels = prepared.train.labels
+        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=labels)
 
     def save_weights(self, which: str) -> None:
         with self.assembled.state.judged_net() as net:
@@ -235,6 +249,7 @@ class Session:
                 "message": message,
             }
         )
+        self.save_ledger()
         if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
             self.evaluate()
         self.write_report()

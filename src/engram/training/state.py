@@ -15,7 +15,7 @@ from engram import atomic
 from engram.errors import UserError
 from engram.training.loop import State
 
-VERSION = 1
+VERSION = 2
 
 
 def save(state: State, path: Path, **more: Any) -> None:
@@ -29,6 +29,7 @@ def save(state: State, path: Path, **more: Any) -> None:
         "net": state.net.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
+        "reviewer": state.reviewer.state_dict(),
         "rng": state.rng.get_state(),
         "global_rng": global_generators(state.totals.device),
         "step": state.step,
@@ -56,6 +57,7 @@ def restore(state: State, path: Path) -> dict[str, Any]:
             group["initial_lr"] = rate  # the recipe's, which may have been changed for what is left
         if state.average is not None:
             state.average.load_state_dict(content["average"])
+        state.reviewer.load_state_dict(content["reviewer"])
         state.rng.set_state(content["rng"].cpu())
         restore_global_generators(content["global_rng"], state.totals.device)
         state.step, state.judged = int(content["step"]), int(content["judged"])

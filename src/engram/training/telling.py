@@ -14,7 +14,8 @@ Lines = list[tuple[str, str]]
 
 def header(assembled: Assembled, path: Path) -> Lines:
     """The data, the network, how it is fitted, on what, and where to."""
-    prepared, parts, recipe, machine = assembled.prepared, assembled.parts, assembled.recipe, assembled.machine
+    prepared, recipe, machine = assembled.prepared, assembled.recipe, assembled.machine
+    reviewer = assembled.state.reviewer
     splits = [f"{len(prepared.train):,} training"]
     splits += [] if prepared.validation is None else [f"{len(prepared.validation):,} validation"]
     splits += [] if prepared.test is None else [f"{len(prepared.test):,} test"]
@@ -31,8 +32,9 @@ def header(assembled: Assembled, path: Path) -> Lines:
         (
             "optimizer",
             f"{recipe.optimizer.name} at {assembled.state.optimizer.defaults['lr']:g}, {recipe.schedule.name}, "
-            f"{parts.epochs:g} epochs of {parts.steps_per_epoch} steps, batch {parts.batch_size}",
+            f"{reviewer.epochs:g} epochs of {reviewer.steps_per_pass} steps, batch {reviewer.batch_size}",
         ),
+        *([] if recipe.review.name == "shuffle" else [("review", _review(assembled))]),
         ("augment", words or "none"),
         (
             "device",
@@ -41,6 +43,13 @@ def header(assembled: Assembled, path: Path) -> Lines:
         ),
         ("folder", str(path)),
     ]
+
+
+def _review(assembled: Assembled) -> str:
+    reviewer, choice = assembled.state.reviewer, assembled.recipe.review
+    settings = "".join(f" {key}={value}" for key, value in choice.settings.items())
+    rounds = f"{reviewer.rounds} rounds" if reviewer.planned is not None else f"at most {reviewer.rounds} rounds"
+    return f"{choice.name}{settings}, {rounds}, {reviewer.total_steps:,} steps"
 
 
 def closing(

@@ -15,6 +15,7 @@ import torch
 
 WINDOW = 20  # steps whose median is compared
 JUMP = 2.0  # how many times slower than the best window counts as a change of circumstances
+MOST_STEPS = 10  # in one measurement
 PAUSE = 60.0  # seconds between two calibrations, so that a busy machine is not asked all the time
 
 
@@ -36,26 +37,34 @@ def candidates(cores: int) -> list[int]:
     return sorted({1, max(1, cores // 2), cores})
 
 
-def calibrate(step: Callable[[], object], cores: int, *, rounds: int = 3, budget: float = 6.0) -> dict[int, float]:
+def calibrate(
+    step: Callable[[], object], cores: int, *, rounds: int = 3, budget: float = 6.0, least: float = 0.03
+) -> dict[int, float]:
     """Seconds a step takes at each candidate thread count, the median over interleaved rounds.
 
     Args:
         step: one training step on a copy of the network, so that timing changes nothing.
         budget: seconds after which no further round is started.
+        least: seconds that one measurement should take, of as many steps as that needs, at most `MOST_STEPS`.
     """
     timed: dict[int, list[float]] = {count: [] for count in candidates(cores)}
     before = torch.get_num_threads()
     started = time.perf_counter()
     try:
+        steps = 1
         for count in timed:  # kernels are chosen and caches filled outside the measurement
             torch.set_num_threads(count)
             step()
+            begin = time.perf_counter()
+            step()
+            steps = max(steps, min(MOST_STEPS, int(least / max(time.perf_counter() - begin, 1e-9))))
         for _ in range(rounds):
             for count, seconds in timed.items():
                 torch.set_num_threads(count)
                 begin = time.perf_counter()
-                step()
-                seconds.append(time.perf_counter() - begin)
+                for _ in range(steps):
+                    step()
+                seconds.append((time.perf_counter() - begin) / steps)
             if time.perf_counter() - started > budget:
                 break
     finally:

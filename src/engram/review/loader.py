@@ -1,0 +1,226 @@
+"""A DataLoader that reviews: two lines change in anyone's loop, and nothing in the data set.
+
+    loader = engram.ReviewLoader(dataset, batch_size=128, epochs=10)
+    for _ in range(loader.rounds):
+        for x, y in loader:
+            losses = criterion(net(x), y)                     # reduction="none"
+            loader.grade(losses).backward()
+
+`epochs` counts visits: epochs 10 costs what ten shuffled epochs cost, whatever the method, and `total_steps` is known
+before training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engram.errors import UserError
+from engram.review.method import Method
+from engram.review.reviewer import generator
+from engram.review.sampler import ReviewSampler
+
+TAKEN = ("shuffle", "sampler", "batch_sampler")
+
+
+class ReviewLoader:
+    """Ordinary batches of a map-style data set, a round a pass.
+
+    Args:
+        dataset: anything with `__getitem__` and `__len__`; it may grow at its end between rounds.
+        batch_size, drop_last: as for `torch.utils.data.DataLoader`.
+        epochs: visits of the whole run, divided by the number of examples.
+        method, seed, labels, clock, measure, permuted, optimizer: as for `ReviewSampler`. Where no labels are given,
+            those of the data set are taken if it has them as `targets` or `labels`.
+        settings: of the method, such as `save=0.5`.
+        loader: every other argument of DataLoader, such as `num_workers` or `collate_fn`.
+
+    Raises:
+        UserError: a data set without a length, an argument that is not for a reviewing loader, an unknown method.
+
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> loader = ReviewLoader(TensorDataset(torch.arange(8.0)), batch_size=4, epochs=2, method="shuffle")
+    >>> for _ in range(loader.rounds):
+    ...     for (x,) in loader:
+    ...         mean = loader.grade(x)
+    >>> loader.finished, loader.ledger.visits.tolist()
+    (True, [2, 2, 2, 2, 2, 2, 2, 2])
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        *,
+        epochs: float,
+        method: str | Method = "forgetting_curve",
+        seed: int = 0,
+        labels: Tensor | None = None,
+        drop_last: bool = False,
+        clock: str = "updates",
+        measure: str = "probability",
+        permuted: bool = False,
+        optimizer: torch.optim.Optimizer | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **loader: Any,
+    ) -> None:
+        for word in TAKEN:
+            if word in loader:
+                raise UserError(
+                    f"{word} is the review's own choice", allowed="method=..., as engram show reviews lists them"
+                )
+        self.dataset, self.seed = dataset, seed
+        self.own_labels = labels is None
+        self.sampler = ReviewSampler(
+            _length(dataset),
+            batch_size,
+            epochs=epochs,
+            method=method,
+            seed=seed,
+            labels=_labels(dataset) if labels is None else labels,
+            drop_last=drop_last,
+            clock=clock,
+            measure=measure,
+            permuted=permuted,
+            optimizer=optimizer,
+            words=(type(dataset).__name__,),
+            **(settings or {}),
+        )
+        self.rng = loader.pop("generator", None) or torch.Generator()
+        self.round = _Round()
+        self.data: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+            dataset, batch_sampler=self.round, generator=self.rng, **loader
+        )
+        self.waiting = 0  # batches that were yielded and not yet graded
+
+    @property
+    def rounds(self) -> int:
+        """Passes over this loader that make the whole run; passes after the last step are empty."""
+        return self.sampler.rounds
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, for the learning rate's schedule."""
+        return self.sampler.total_steps
+
+    @property
+    def finished(self) -> bool:
+        return self.sampler.finished
+
+    @property
+    def epoch(self) -> float:
+        """Visits so far divided by the number of examples."""
+        return self.sampler.epoch
+
+    @property
+    def ledger(self) -> Any:
+        """What is remembered of every example, as of the last whole round."""
+        return self.sampler.ledger
+
+    def __len__(self) -> int:
+        """Batches left of this round, or of the next."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.waiting:
+            raise UserError(
+                f"{self.waiting:,} batches were not graded",
+                then="call loader.grade(losses) once for each batch, or loader.skip() where it is left out",
+            )
+        length = _length(self.dataset)
+        if length != self.sampler.examples:
+            self.sampler.grow(length, _labels(self.dataset) if self.own_labels else None)
+        batches = self.sampler.batches()
+        if not batches:
+            return
+        self.round.lists = [batch.tolist() for batch in batches]
+        # worker processes get their seeds from it: the same for the same place in training
+        self.rng.manual_seed(generator(self.seed, self.sampler.reviewer.steps).initial_seed())
+        for batch in self.data:
+            self.waiting += 1
+            yield batch
+
+    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+        """Record what the oldest ungraded batch showed; the weighted mean of its losses, to minimise.
+
+        Args and errors as for `ReviewSampler.grade`.
+        """
+        self._expect_one()
+        weighted = self.sampler.grade(losses, correct=correct, lr=lr)
+        self.waiting -= 1
+        return weighted
+
+    def skip(self) -> None:
+        """Leave the oldest ungraded batch out: nothing is recorded of it."""
+        self._expect_one()
+        self.sampler.reviewer.skip()
+        self.waiting -= 1
+
+    def _expect_one(self) -> None:
+        if not self.waiting:
+            raise UserError(
+                "there is no batch to grade: every batch that came was graded already",
+                allowed="one grade a batch",
+                then="for several losses of one batch, add them before grading",
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, also in the middle of a round; batches that came and were not graded come again."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`: the next pass goes on where the saved one was.
+
+        Raises:
+            UserError: the state of another data set, process or method; this one stays as it was.
+        """
+        self.sampler.load_state_dict(state)
+        self.waiting = 0
+
+
+class _Round:
+    """The batches of the round that goes on, as the DataLoader asks for them: one that stays lets its workers stay."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.lists)
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+
+def _length(dataset: Any) -> int:
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        raise UserError(
+            "an iterable data set has no examples that could be visited again",
+            allowed="a data set with __getitem__ and __len__",
+            then="engram.ReviewStream reviews data that comes in order",
+        )
+    try:
+        length = len(dataset)
+    except TypeError:
+        raise UserError(
+            f"{type(dataset).__name__} has no length", allowed="a data set with __getitem__ and __len__"
+        ) from None
+    if not length:
+        raise UserError(f"this {type(dataset).__name__} holds no examples")
+    return length
+
+
+def _labels(dataset: Any) -> Tensor | None:
+    """The classes of a data set that keeps them, as torchvision's and Hugging Face's do."""
+    for name in ("targets", "labels"):
+        found = getattr(dataset, name, None)
+        if found is None or callable(found):
+            continue
+        try:
+            labels = torch.as_tensor(found)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        if labels.shape == (len(dataset),) and not labels.is_floating_point():
+            return labels
+    return None

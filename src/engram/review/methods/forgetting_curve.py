@@ -1,0 +1,189 @@
+"""Review along the forgetting curve: an example is visited the more likely, the more likely it has been forgotten.
+
+The memory model says how much of what was known of an example at its last visit is left now, R = recall(delay,
+strength, difficulty). What was known is its average grade m. Predicted recall relaxes from m towards what the network
+knows of any example, mu, and never above m:
+
+    r = mu' + (m - mu') R,    mu' = min(m, mu)
+
+Its complement 1 - r is the score. A round has an exact quota K = (1 - save) N of visits; the inclusion probabilities
+clip(c (1 - r), floor, 1) add up to it, and exactly K examples are drawn. So nothing is ever left out for good: the
+longest interval is 1 / floor rounds on average, and a lapse brings an example back at once. The first round visits all
+examples, and the last `tail` of all visits is plain shuffling, which re-centres batch normalisation and the classes.
+
+Drawing at random instead of by due date keeps examples that were learned together from coming back together (queues
+echo), and asks for no fuzz. The weights are 1 (`exponent` 0); exponent 1 gives (1 / probability), the unbiased estimate
+of the mean gradient, for calibrated networks and wrong labels.
+
+`leeches` are examples that are hardly ever recalled while the others are (likely wrong labels): they are visited as
+often as the average example and not more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
+control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
+all examples where nothing is learned yet, few where all is known.
+
+Helps where most examples are known long before the end (training accuracy above 95 %); where they are not, it is close
+to plain shuffling. Hurts calibration under wrong labels unless exponent is 1.
+
+The shape of strength and decay is FSRS's (Ye et al. 2022, "A Stochastic Shortest Path Algorithm for Optimizing Spaced
+Repetition Scheduling", KDD); the idea of scheduling training by a forgetting curve is Amiri et al. 2017, "Repeat before
+Forgetting". Randomised inclusion with an exact quota, and relaxing to the population, are ours.
+"""
+
+import torch
+from torch import Tensor
+
+from engram.errors import UserError
+from engram.registry import register
+from engram.review import memory as memories
+from engram.review import selection
+from engram.review.ledger import Ledger
+from engram.review.method import Method, Moment, Round, even, whole_passes
+
+LEECH_VISITS = 4  # before which no example is called a leech
+LEECH_RECALL = 0.3  # average grade below which one is
+LEECH_POPULATION = 0.6  # average grade of all above which it says something about the example
+
+
+class ForgettingCurve(Method):
+    """See the module; the settings are those of the registered function."""
+
+    def __init__(
+        self,
+        *,
+        memory: str,
+        save: float | str,
+        floor: float,
+        exponent: float,
+        tail: float,
+        retention: float,
+        forgetting: bool,
+        leeches: bool,
+        classes: bool,
+    ) -> None:
+        self.memory = memories.build(memory)
+        self.save, self.floor, self.exponent, self.tail = save, floor, exponent, tail
+        self.retention, self.forgetting, self.leeches, self.classes = retention, forgetting, leeches, classes
+        self.least_share = 1.0 - AUTO_MOST if save == "auto" else 1.0 - float(save)
+
+    def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
+        if self.save == "auto":
+            return None
+        first = min(steps_per_pass, total_steps)
+        last = min(round(self.tail * total_steps), total_steps - first)
+        quota = max(1, round((1.0 - float(self.save)) * steps_per_pass))
+        return [first, *even(total_steps - first - last, quota), *whole_passes(steps_per_pass, last)]
+
+    def choose(self, ledger: Ledger, moment: Moment) -> Round:
+        everything = not bool(ledger.seen.any()) or moment.spent >= 1.0 - self.tail - 1e-9
+        if everything:
+            return Round(torch.randperm(len(ledger), generator=moment.rng)[: moment.quota])
+        recall = self.predicted(ledger, moment.clock)
+        scores = 1.0 - recall
+        if self.leeches:
+            leeches = is_leech(ledger)
+            scores = torch.where(leeches, scores[~leeches].mean() if bool((~leeches).any()) else 0.0, scores)
+        scores = torch.where(ledger.seen, scores, 1.0)
+        quota = moment.quota if self.save != "auto" else self.wanted(recall, ledger, moment)
+        chances = selection.inclusion(scores, quota, floor=self.floor)
+        if self.classes and moment.labels is not None:
+            chances = with_class_quotas(chances, moment.labels, quota)
+        chosen = selection.systematic(chances, moment.rng)
+        return Round(chosen, None if self.exponent == 0 else selection.weights(chances[chosen], self.exponent))
+
+    def predicted(self, ledger: Ledger, clock: float) -> Tensor:
+        """(N,) predicted recall now; 0 for examples never visited."""
+        seen, known = ledger.seen, ledger.recall.float()
+        population = known[seen].mean()
+        base = torch.minimum(known, population)
+        kept = torch.ones_like(known)
+        if self.forgetting and self.memory is not None:
+            kept = self.memory.recall((clock - ledger.last).clamp_min(0), ledger.strength, ledger.difficulty)
+        return torch.where(seen, base + (known - base) * kept, 0.0)
+
+    def wanted(self, recall: Tensor, ledger: Ledger, moment: Moment) -> int:
+        """Visits of a round that follows saturation: the examples below the wanted retention, in whole batches."""
+        below = int(((recall < self.retention) | ~ledger.seen).sum())
+        least = int((1.0 - AUTO_MOST) * len(ledger))
+        steps = -(-max(below, least) // moment.batch_size)
+        return min(len(ledger), moment.left, steps * moment.batch_size)
+
+
+AUTO_MOST = 0.8  # the largest share of the examples that `auto` leaves out of a round
+
+
+def is_leech(ledger: Ledger) -> Tensor:
+    """(N,) whether an example is hardly ever recalled though visited often, while most others are."""
+    known = ledger.recall.float()
+    seen = ledger.seen
+    if not bool(seen.any()) or float(known[seen].mean()) <= LEECH_POPULATION:
+        return torch.zeros_like(seen)
+    return (ledger.visits >= LEECH_VISITS) & (known < LEECH_RECALL) & (ledger.streak == 0)
+
+
+def with_class_quotas(chances: Tensor, labels: Tensor, quota: int) -> Tensor:
+    """The probabilities, where no class gets less than half of its proportional share of the quota.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> chances = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])
+    >>> with_class_quotas(chances.double(), labels, 4)[4:].sum().item()
+    1.0
+    """
+    labels = labels.to(chances.device)
+    counts = torch.bincount(labels).double()
+    shares = torch.bincount(labels, weights=chances, minlength=len(counts))
+    least = 0.5 * quota * counts / counts.sum()
+    raised = shares < least
+    if not bool(raised.any()) or bool(raised.all()):
+        return chances
+    result = chances.clone()
+    for one in raised.nonzero().flatten().tolist():
+        inside = labels == one
+        result[inside] = selection.inclusion_of_sum(chances[inside], float(least[one]))
+    others = ~raised[labels]
+    left = quota - float(result[~others].sum())
+    result[others] = selection.inclusion_of_sum(chances[others], left)
+    return result
+
+
+@register("review", paper="Amiri et al. 2017; FSRS, Ye et al. 2022", year=2026)
+def forgetting_curve(
+    memory: str = "fsrs",
+    save: float | str = 0.5,
+    floor: float = 0.1,
+    exponent: float = 0.0,
+    tail: float = 0.1,
+    retention: float = 0.9,
+    forgetting: bool = True,
+    leeches: bool = True,
+    classes: bool = False,
+) -> Method:
+    """An example is visited the more likely, the more likely it has been forgotten.
+
+    Args:
+        memory: the memory model, see `engram show memories`.
+        save: share of the examples that a round leaves out, or auto.
+        floor: the smallest chance of a visit in a round; 1 / floor rounds is the longest interval on average.
+        exponent: 0 weighs all visits alike, 1 by the inverse of their probability; the mean is always 1.
+        tail: share of all visits, at the end, that is plain shuffling.
+        retention: predicted recall at which an example is due; decides what auto leaves out.
+        forgetting: False predicts by strength alone.
+        leeches: hold back examples that are hardly ever recalled while most are.
+        classes: give no class less than half of its share.
+    """
+    if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
+        raise UserError(f"save cannot be {save!r}", allowed="auto, or from 0 up to 1")
+    for name, value in (("floor", floor), ("tail", tail), ("exponent", exponent)):
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} cannot be {value}", allowed="from 0 to 1")
+    if not 0 < retention < 1:
+        raise UserError(f"retention cannot be {retention}", allowed="between 0 and 1")
+    return ForgettingCurve(
+        memory=memory,
+        save=save,
+        floor=floor,
+        exponent=exponent,
+        tail=tail,
+        retention=retention,
+        forgetting=forgetting,
+        leeches=leeches,
+        classes=classes,
+    )

@@ -1,0 +1,449 @@
+"""The course of a review: rounds, batches, grading, and what is learned from them.
+
+A `Reviewer` knows which examples come next and takes in what their visits showed. It holds no data and no network, so
+that the loader, the sampler and the training loop all stand on it:
+
+    for indices in reviewer.batches():           # what is left of this round, or a new one
+        losses = ...                             # of these examples, in this order
+        reviewer.grade(losses).backward()
+
+What a round's visits show is kept in a list, a few tensors a batch, and taken into the ledger when the round is over:
+the choice of a round rests on whole rounds, costs a batch next to nothing, and nobody waits for a device.
+
+The clock goes by visits divided by the number of examples. As `updates` it goes slower where the learning rate is
+lower than it has been: a network that moves less forgets less.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engram.errors import UserError, nearest
+from engram.review import recall
+from engram.review.calibration import Link
+from engram.review.calibration import measure as calibrated
+from engram.review.ledger import RECALLED, Ledger, Observed
+from engram.review.memory import Record
+from engram.review.method import Method, Moment, Round
+
+CLOCKS = ("updates", "steps", "visits")
+
+
+class Reviewer:
+    """Which examples come next, and what is remembered of each.
+
+    Args:
+        examples: how many there are.
+        method: chooses the rounds.
+        batch_size: examples a step.
+        epochs: visits of the whole run, divided by the number of examples.
+        seed: decides every choice, together with what is observed.
+        drop_last: leave out what is too little for a batch; otherwise a full pass ends with a smaller batch.
+        clock: updates (visits scaled by the learning rate), steps, or visits.
+        measure: what counts as recall, see `engram.review.recall`.
+        labels: (N,) classes, for methods that look at them.
+        permuted: the method sees the rows of other examples, always the same ones: the control that visits as many
+            examples as often, but knows nothing about them.
+        floor: nats below which no loss can fall, see `engram.review.recall.grade`.
+
+    Attributes:
+        total_steps: steps of the whole run, known before training.
+        rounds: rounds of the whole run; where the method does not plan them, a number that suffices.
+        steps: steps graded so far.
+        ledger, clock: see there.
+        history: a row of figures for each round that is over.
+        link: brings predicted recall to what was observed, for those who look at it.
+    """
+
+    def __init__(
+        self,
+        examples: int,
+        method: Method,
+        *,
+        batch_size: int,
+        epochs: float,
+        seed: int = 0,
+        drop_last: bool = True,
+        clock: str = "updates",
+        measure: str = "probability",
+        labels: Tensor | None = None,
+        permuted: bool = False,
+        floor: float = 0.0,
+    ) -> None:
+        if clock not in CLOCKS:
+            raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
+        recall.check_measure(measure)
+        if epochs <= 0 or batch_size < 1 or examples < 1:
+            raise UserError(f"nothing to review: {examples} examples, batch_size {batch_size}, epochs {epochs}")
+        if labels is not None and len(labels) != examples:
+            raise UserError(f"there are {len(labels):,} labels for {examples:,} examples")
+        self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
+        self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
+        self.labels = labels
+        self.ledger = Ledger(examples)
+        self.permutation = torch.randperm(examples, generator=generator(seed, PERMUTATION)) if permuted else None
+        self.planned = method.plan(self.steps_per_pass, self.total_steps)
+        self.round = -1  # none has begun
+        self.steps = 0
+        self.clock = 0.0
+        self.highest_lr = 0.0
+        self.order = torch.zeros(0, dtype=torch.int64)  # of the round that goes on
+        self.weights: Tensor | None = None
+        self.position = 0  # batches of it that are graded
+        self.rng = generator(seed, 0)  # for choices inside a round
+        self.pending: list[tuple[Tensor, Tensor, Tensor, float, int]] = []
+        self.history: list[dict[str, float]] = []
+        self.link = Link()
+        self.tally = torch.zeros(3, len(DELAYS) + 1, 2, dtype=torch.float64)
+
+    def __len__(self) -> int:
+        """Examples."""
+        return len(self.ledger)
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches of one visit to every example."""
+        number = len(self.ledger) / self.batch_size
+        return max(1, int(number) if self.drop_last else math.ceil(number))
+
+    @property
+    def total_steps(self) -> int:
+        return max(1, round(self.epochs * self.steps_per_pass / self.method.charge))
+
+    @property
+    def rounds(self) -> int:
+        if self.planned is not None:
+            return len(self.planned)
+        least = max(1, int(self.method.least_share * len(self)) // self.batch_size)
+        return math.ceil(self.total_steps / least)
+
+    @property
+    def finished(self) -> bool:
+        return self.steps >= self.total_steps
+
+    def batches(self) -> list[Tensor]:
+        """What is left of the round, (B,) int64 CPU indices a batch; a new round where nothing is left.
+
+        Empty when the last step has been made.
+        """
+        if self.round_is_over:
+            self._begin()
+        left = self.order[self.position * self.batch_size :]
+        return list(left.split(self.batch_size)) if len(left) else []
+
+    @property
+    def round_is_over(self) -> bool:
+        return self.position * self.batch_size >= len(self.order)
+
+    @property
+    def waiting(self) -> Tensor:
+        """(B,) indices of the batch that is graded next."""
+        return self.order[self.position * self.batch_size : (self.position + 1) * self.batch_size]
+
+    def _begin(self) -> None:
+        """Choose the next round."""
+        if self.finished:
+            self.order, self.position = self.order[:0], 0
+            return
+        self.round += 1
+        left = self.total_steps - self.steps
+        steps = left if self.planned is None else self.planned[self.round]
+        quota = min(len(self), steps * self.batch_size)
+        if self.planned is not None and steps == self.steps_per_pass:
+            quota = len(self)
+        self.rng = generator(self.seed, self.round)
+        moment = Moment(
+            round=self.round,
+            quota=quota,
+            left=left * self.batch_size,
+            spent=self.steps / self.total_steps,
+            clock=self.clock,
+            batch_size=self.batch_size,
+            rng=self.rng,
+            labels=self.labels,
+        )
+        chosen = self._choose(moment)
+        self.order, self.weights, self.position = self._fitted(chosen, left)
+
+    def _choose(self, moment: Moment) -> Round:
+        if self.permutation is None:
+            return self.method.choose(self.ledger, moment)
+        permutation = self.permutation.to(self.ledger.device)
+        chosen = self.method.choose(self.ledger.rows(permutation), moment)
+        inverse = torch.argsort(permutation)
+        return replace(chosen, indices=inverse[chosen.indices.to(inverse.device)])
+
+    def _fitted(self, chosen: Round, left: int) -> tuple[Tensor, Tensor | None, int]:
+        """The round in whole batches, no more than are left, and not smaller than the method's least share."""
+        order = chosen.indices.cpu()
+        weights = None if chosen.weights is None else chosen.weights.float().cpu()
+        least = max(self.batch_size, int(self.method.least_share * len(self)) // self.batch_size * self.batch_size)
+        if self.planned is None and len(order) < least:
+            more = torch.randperm(len(self), generator=self.rng)
+            more = more[~torch.isin(more, order)][: least - len(order)]
+            order = torch.cat([order, more])
+            weights = None if weights is None else torch.cat([weights, torch.ones(len(more))])
+        full_pass = len(order) == len(self) and not self.drop_last
+        number = len(order) if full_pass else max(1, len(order) // self.batch_size) * self.batch_size
+        number = min(number, left * self.batch_size, len(order))
+        order, weights = order[:number], None if weights is None else weights[:number]
+        if weights is not None and chosen.normalise:
+            weights = weights / weights.mean()
+        return order, weights, 0
+
+    def weigh(self, losses: Tensor, part: slice = slice(None)) -> Tensor:
+        """The losses of the next ungraded batch, or of a part of it, times their weights; nothing is recorded.
+
+        The mean of the result is what to minimise.
+        """
+        weights = None
+        if self.weights is not None:
+            begin = self.position * self.batch_size
+            weights = self.weights[begin : begin + self.batch_size][part].to(losses.device, non_blocking=True)
+        more = self.method.weigh(losses.detach(), self.rng)
+        if more is not None:
+            weights = more if weights is None else weights * more
+        return losses if weights is None else losses * weights.to(losses.dtype)
+
+    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+        """Record what the next batch's visits showed, and return the mean of its weighted losses, to minimise.
+
+        Args:
+            losses: (B,) with their graph.
+            correct: (B,) whether the answers were right, where recall is measured so.
+            lr: the learning rate of this step, for the clock.
+
+        Raises:
+            UserError: no batch is waiting, or losses of another length, or not finite; nothing is recorded.
+        """
+        self.expect(losses)
+        if losses.device.type == "cpu" and not torch.isfinite(losses).all():
+            wrong = int((~torch.isfinite(losses)).nonzero()[0])
+            raise UserError(
+                f"the loss of place {wrong} in the batch is {float(losses[wrong])}; nothing was recorded",
+                allowed="finite losses",
+                then="lower the learning rate, or clip the gradient",
+            )
+        weighted = self.weigh(losses).mean()
+        self.observe(losses.detach(), correct=correct, lr=lr)
+        return weighted
+
+    def expect(self, losses: Tensor) -> None:
+        """Refuse losses that are not those of the batch that waits to be graded."""
+        if self.round_is_over:
+            raise UserError(
+                "there is no batch to grade: every batch of this round is graded already",
+                allowed="one grade a batch",
+                then="call grade once for each batch, in the order they come",
+            )
+        wanted = len(self.waiting)
+        if losses.ndim != 1 or len(losses) != wanted:
+            shape = "x".join(map(str, losses.shape)) or "a single number"
+            raise UserError(
+                f"losses are of shape {shape}, the batch has {wanted} examples",
+                allowed=f"one loss an example, shape {wanted}",
+                then='compute them with reduction="none"',
+            )
+
+    def observe(
+        self,
+        losses: Tensor,
+        *,
+        correct: Tensor | None = None,
+        lr: float | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        """Record a batch without weighing it, and go on to the next.
+
+        Args:
+            losses: (B,) detached.
+            rows: (B,) indices whose losses these are, where they are not those of the batch, as with mixed images.
+        """
+        indices = self.waiting
+        grades = recall.grade(losses, correct, measure=self.measure, floor=self.floor)
+        self.pending.append((indices if rows is None else rows, losses.float(), grades, self.clock, self.position))
+        self.clock += self._pace(len(indices), lr)
+        self.skip()
+
+    def skip(self) -> None:
+        """Go on to the next batch without recording this one."""
+        self.position += 1
+        self.steps += 1
+        if self.round_is_over:
+            self.fold()
+
+    def _pace(self, visits: int, lr: float | None) -> float:
+        """How far the clock goes in a step."""
+        if self.kind_of_clock == "visits":
+            return visits / len(self)
+        pace = self.batch_size / len(self)
+        if self.kind_of_clock == "steps" or lr is None:
+            return pace
+        self.highest_lr = max(self.highest_lr, lr)
+        return pace * (lr / self.highest_lr if self.highest_lr > 0 else 1.0)
+
+    def observed(self) -> Observed:
+        """The visits since the last fold, on the ledger's device."""
+        device = self.ledger.device
+        counts = torch.tensor([len(row[0]) for row in self.pending], device=device)
+        return Observed(
+            torch.cat([row[0].to(device) for row in self.pending]),
+            torch.cat([row[1].to(device) for row in self.pending]),
+            torch.cat([row[2].to(device) for row in self.pending]),
+            torch.tensor([row[3] for row in self.pending], dtype=torch.float32, device=device).repeat_interleave(
+                counts
+            ),
+            torch.tensor([row[4] for row in self.pending], device=device).repeat_interleave(counts),
+        )
+
+    def fold(self) -> None:
+        """Take the pending visits into the ledger, and let memory and method learn from them."""
+        if not self.pending:
+            return
+        observed = self.observed()
+        memory = self.method.memory
+        record = self.ledger.record(observed, memory, retention=self.method.retention)
+        self.method.fold(observed, self.ledger)
+        self.pending.clear()
+        self._describe(observed, record)
+        if memory is not None:
+            memory.fit(record)
+
+    def _describe(self, observed: Observed, record: Record) -> None:
+        """Figures of the round that is over, and the counts from which retention is drawn."""
+        row: dict[str, float] = {
+            "round": self.round,
+            "steps": self.steps,
+            "visits": len(observed),
+            "share": len(torch.unique(observed.indices)) / len(self),
+            "new": len(observed) - len(record),
+            "loss": float(observed.losses.mean()),
+            "recalled": float((observed.grades >= RECALLED).double().mean()),
+            "clock": self.clock,
+        }
+        if len(record):
+            recalled = record.grade >= RECALLED
+            self._count(record, recalled)
+            if self.method.memory is not None:
+                predicted = self.method.memory.recall(record.delay, record.strength, record.difficulty)
+                row |= calibrated(predicted, recalled).to_dict_of_numbers()
+                linked = calibrated(self.link.apply(predicted, record.streak), recalled)
+                row |= {f"linked_{name}": value for name, value in linked.to_dict_of_numbers().items()}
+                self.link.fit(record, predicted)
+        self.history.append(row)
+
+    def _count(self, record: Record, recalled: Tensor) -> None:
+        bucket = (record.streak > 0).long() + (record.streak > 2).long()
+        edges = torch.tensor(DELAYS, device=record.delay.device)
+        place = torch.bucketize(record.delay, edges)
+        flat = bucket * (len(DELAYS) + 1) + place
+        size = 3 * (len(DELAYS) + 1)
+        visits = torch.bincount(flat, minlength=size)
+        right = torch.bincount(flat[recalled], minlength=size)
+        counts = torch.stack([visits, right], 1).view(3, len(DELAYS) + 1, 2)
+        self.tally += counts.cpu().double()
+
+    def grow(self, examples: int, labels: Tensor | None = None) -> None:
+        """Rows for examples that have come to the end of the data set; they are new in the next round."""
+        self.ledger.grow(examples)
+        self.labels = labels
+        if self.permutation is not None:
+            more = torch.arange(len(self.permutation), examples)
+            self.permutation = torch.cat([self.permutation, more])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, also in the middle of a round: tensors, numbers and text."""
+        pending = None
+        if self.pending:
+            observed = self.observed()
+            lengths = torch.tensor([len(row[0]) for row in self.pending])
+            clocks = torch.tensor([row[3] for row in self.pending], dtype=torch.float64)
+            pending = {
+                "indices": observed.indices,
+                "losses": observed.losses,
+                "grades": observed.grades,
+                "lengths": lengths,
+                "clocks": clocks,
+                "batches": torch.tensor([row[4] for row in self.pending]),
+            }
+        return {
+            "settings": self._settings(),
+            "ledger": self.ledger.state_dict(),
+            "method": dict(self.method.state_dict()),
+            "memory": {} if self.method.memory is None else dict(self.method.memory.state_dict()),
+            "round": self.round,
+            "steps": self.steps,
+            "position": self.position,
+            "clock": self.clock,
+            "highest_lr": self.highest_lr,
+            "order": self.order.to(torch.int32),
+            "weights": self.weights,
+            "rng": self.rng.get_state(),
+            "pending": pending,
+            "history": [dict(row) for row in self.history],
+            "link": self.link.state_dict(),
+            "tally": self.tally.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`.
+
+        Raises:
+            UserError: the state of another review; this one stays as it was.
+        """
+        saved = dict(state.get("settings", {}))
+        for name, value in self._settings().items():
+            if saved.get(name) != value:
+                raise UserError(
+                    f"this is the state of another review: its {name} is {saved.get(name)!r}, not {value!r}",
+                    then="go on with the settings it was begun with",
+                )
+        self.ledger.load_state_dict(state["ledger"])
+        self.method.load_state_dict(state["method"])
+        if self.method.memory is not None:
+            self.method.memory.load_state_dict(state["memory"])
+        self.round, self.steps, self.position = int(state["round"]), int(state["steps"]), int(state["position"])
+        self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
+        self.order = state["order"].to("cpu", torch.int64)
+        self.weights = None if state["weights"] is None else state["weights"].cpu()
+        self.rng.set_state(state["rng"].cpu())
+        self.history = [dict(row) for row in state["history"]]
+        self.link.load_state_dict(state["link"])
+        self.tally = state["tally"].cpu().clone()
+        self.pending = []
+        if (pending := state["pending"]) is not None:
+            lengths = pending["lengths"].tolist()
+            parts = zip(
+                pending["indices"].split(lengths),
+                pending["losses"].split(lengths),
+                pending["grades"].split(lengths),
+                pending["clocks"].tolist(),
+                pending["batches"].tolist(),
+                strict=True,
+            )
+            self.pending = list(parts)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a state to fit."""
+        return {
+            "examples": len(self),
+            "method": type(self.method).__name__,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+            "permuted": self.permutation is not None,
+        }
+
+
+PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control
+DELAYS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # clock units: where retention is counted
+
+
+def generator(seed: int, round_: int) -> torch.Generator:
+    """The source of every draw of a round, the same for the same seed and round on every machine."""
+    # Mersenne Twister takes any 64 bits; the odd multiplier keeps (seed, round) pairs from meeting by accident.
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + round_) % 2**63)

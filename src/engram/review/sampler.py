@@ -1,0 +1,221 @@
+"""The review as a batch sampler, for those who keep their own DataLoader.
+
+    sampler = engram.ReviewSampler(len(dataset), batch_size=128, epochs=10)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=4)
+    for _ in range(sampler.rounds):
+        for x, y in loader:
+            losses = criterion(net(x), y)                  # reduction="none"
+            sampler.grade(losses).backward()
+
+A round is chosen whole before its first batch is read, so that a DataLoader may read ahead: the k-th graded batch is
+the k-th of the round. Under `torch.distributed` every process reviews its own part of the examples, drawn by seed; the
+rounds have the same number of steps everywhere, nothing is exchanged, and the visits of all processes add up to those
+of one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engram.errors import UserError
+from engram.review import methods
+from engram.review.ledger import Ledger, fingerprint
+from engram.review.method import Method
+from engram.review.reviewer import Reviewer, generator
+
+
+class ReviewSampler(torch.utils.data.Sampler[list[int]]):
+    """Lists of indices, a batch each; one pass over it is one round.
+
+    Args:
+        examples: how many there are.
+        batch_size: examples a step, on each process.
+        epochs: visits of the whole run, divided by the number of examples.
+        method: a name (`engram show reviews`), or a `Method` of one's own.
+        seed: decides every choice, together with what is observed.
+        labels: (N,) classes, for methods that look at them.
+        drop_last: leave out what is too little for a batch at the end of a full pass.
+        clock: updates (where `optimizer` or `lr` tells the learning rate), steps or visits.
+        measure: what counts as recall: probability, correct or relative.
+        permuted: the control that knows nothing about the examples, see `Reviewer`.
+        optimizer: whose learning rate the clock follows.
+        rank, world: this process among all; taken from torch.distributed where that is initialised.
+        words: what else tells the data set from another, for the fingerprint.
+        settings: of the method.
+
+    Raises:
+        UserError: a method or setting that does not exist.
+
+    >>> sampler = ReviewSampler(10, batch_size=4, epochs=2, method="shuffle")
+    >>> sampler.rounds, sampler.total_steps, [len(batch) for batch in sampler]
+    (2, 6, [4, 4, 2])
+    """
+
+    def __init__(
+        self,
+        examples: int,
+        batch_size: int,
+        *,
+        epochs: float,
+        method: str | Method = "forgetting_curve",
+        seed: int = 0,
+        labels: Tensor | None = None,
+        drop_last: bool = False,
+        clock: str = "updates",
+        measure: str = "probability",
+        permuted: bool = False,
+        optimizer: torch.optim.Optimizer | None = None,
+        rank: int | None = None,
+        world: int | None = None,
+        words: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> None:
+        self.rank, self.world = _place(rank, world)
+        self.examples, self.optimizer, self.words, self.seed = examples, optimizer, words, seed
+        labels = None if labels is None else torch.as_tensor(labels)
+        self.labels = labels
+        self.shard = _shard(examples, seed, self.rank, self.world)
+        own = labels if self.shard is None or labels is None else labels[self.shard]
+        self.reviewer = Reviewer(
+            examples if self.shard is None else len(self.shard),
+            methods.build(method, settings) if isinstance(method, str) else method,
+            batch_size=batch_size,
+            epochs=epochs,
+            seed=seed + self.rank,
+            labels=own,
+            drop_last=drop_last,
+            clock=clock,
+            measure=measure,
+            permuted=permuted,
+        )
+        self.handed = 0  # batches of the round that were handed out since the last pass began
+        self.graded = 0  # of these
+
+    @property
+    def rounds(self) -> int:
+        """Passes over this sampler that make the whole run; passes after the last step are empty."""
+        return self.reviewer.rounds
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, for the learning rate's schedule."""
+        return self.reviewer.total_steps
+
+    @property
+    def finished(self) -> bool:
+        return self.reviewer.finished
+
+    @property
+    def epoch(self) -> float:
+        """Visits so far divided by the number of examples."""
+        return self.reviewer.steps / self.reviewer.steps_per_pass
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is remembered of this process's examples, as of the last whole round."""
+        return self.reviewer.ledger
+
+    def __len__(self) -> int:
+        """Batches left of this round, or of the next."""
+        return len(self.batches())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.handed and not self.graded:
+            raise UserError(
+                f"a round of {self.handed:,} batches went by without being graded",
+                then="call grade(losses) for each batch: loader.grade(losses).backward()",
+            )
+        batches = self.batches()
+        self.handed = self.graded = 0
+        for batch in batches:
+            self.handed += 1
+            yield batch.tolist()
+
+    def batches(self) -> list[Tensor]:
+        """What is left of this round as index tensors, a new round where nothing is left."""
+        batches = self.reviewer.batches()
+        return batches if self.shard is None else [self.shard[batch] for batch in batches]
+
+    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+        """Record what the next batch showed, and return the weighted mean of its losses, to minimise.
+
+        Args:
+            losses: (B,) one for each example of the batch, in its order, with their graph.
+            correct: (B,) whether the answers were right, where recall is measured so.
+            lr: the learning rate of the step; taken from the optimizer where that was given.
+
+        Raises:
+            UserError: graded twice, losses of another length, or not finite; nothing is recorded.
+        """
+        if lr is None and self.optimizer is not None:
+            lr = float(self.optimizer.param_groups[0]["lr"])
+        weighted = self.reviewer.grade(losses, correct=correct, lr=lr)
+        self.graded += 1
+        return weighted
+
+    def grow(self, examples: int, labels: Tensor | None = None) -> None:
+        """The data set has more examples now, at its end; they are new in the next round.
+
+        Raises:
+            UserError: it has fewer, or is spread over several processes, or a round goes on.
+        """
+        if self.world > 1:
+            raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
+        self.reviewer.grow(examples, labels)
+        self.examples = examples
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.examples, self.labels, *self.words)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything of this process's review, also in the middle of a round; plain tensors, numbers and text."""
+        place = {"rank": self.rank, "world": self.world, "fingerprint": self.fingerprint()}
+        return {**place, "reviewer": self.reviewer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`: the next pass goes on where the saved one was.
+
+        Raises:
+            UserError: the state of another data set, process or method; this one stays as it was.
+        """
+        if state.get("fingerprint") != self.fingerprint():
+            raise UserError("this is the ledger of another data set", allowed="the data set it was kept for")
+        if (state["rank"], state["world"]) != (self.rank, self.world):
+            raise UserError(
+                f"this is the state of process {state['rank']} of {state['world']}, not {self.rank} of {self.world}",
+                allowed="as many processes as before, each with its own state",
+            )
+        self.reviewer.load_state_dict(state["reviewer"])
+        self.handed = self.graded = 0
+
+
+def _place(rank: int | None, world: int | None) -> tuple[int, int]:
+    """This process and the number of all."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if world is None:
+        world = torch.distributed.get_world_size() if together else 1
+    if rank is None:
+        rank = torch.distributed.get_rank() if together else 0
+    if not 0 <= rank < world:
+        raise UserError(f"there is no process {rank} of {world}", allowed=f"0 to {world - 1}")
+    return rank, world
+
+
+def _shard(examples: int, seed: int, rank: int, world: int) -> Tensor | None:
+    """(n,) the examples of this process, as many for each; all of them, as none, where it is alone.
+
+    Up to world - 1 examples are in two parts, as in torch's DistributedSampler, so that all parts are alike.
+    """
+    if world == 1:
+        return None
+    if examples < world:
+        raise UserError(f"{examples:,} examples cannot be shared among {world} processes")
+    order = torch.randperm(examples, generator=generator(seed, SHARDS))
+    size = -(-examples // world)
+    order = torch.cat([order, order[: size * world - examples]])
+    return order[rank * size : (rank + 1) * size].sort().values
+
+
+SHARDS = 2**41  # a round that never comes: the draw that spreads the examples over processes

@@ -1,0 +1,268 @@
+"""The loader feeds anyone's loop: any data set, any collate, any workers, and grades find their examples."""
+
+import io
+
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from engram.errors import UserError
+from engram.review.loader import ReviewLoader
+from engram.review.sampler import ReviewSampler
+
+
+class Numbers(Dataset):
+    """Example i is i."""
+
+    def __init__(self, count=40, targets=None):
+        self.count = count
+        if targets is not None:
+            self.targets = targets
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return float(index), index % 4
+
+
+def losses_of(x, step):
+    return torch.sin(x.float() * 1.7 + step).abs() * 2
+
+
+def drive(loader, passes=None):
+    """Every pass graded; the examples that came, a list a pass."""
+    came = []
+    for _ in range(loader.rounds if passes is None else passes):
+        came.append([])
+        for x, _ in loader:
+            loader.grade(losses_of(x, len(came)))
+            came[-1] += x.long().tolist()
+    return came
+
+
+def visits_of(loader):
+    return loader.ledger.visits.tolist()
+
+
+@pytest.mark.parametrize("method", ["shuffle", "forgetting_curve"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_grade_finds_its_examples(method, workers):
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=4, method=method, num_workers=workers)
+    came = drive(loader)
+    assert sum(map(len, came)) == 4 * 40
+    assert loader.finished
+    counts = torch.bincount(torch.tensor([x for xs in came for x in xs]), minlength=40)
+    assert visits_of(loader) == counts.tolist()
+    expected = {x: float(losses_of(torch.tensor(float(x)), number + 1)) for number, xs in enumerate(came) for x in xs}
+    assert loader.ledger.loss.tolist() == pytest.approx([expected[x] for x in range(40)])
+
+
+def test_workers_change_nothing():
+    alone, helped = (
+        drive(
+            ReviewLoader(Numbers(), batch_size=8, epochs=4, seed=2, num_workers=workers, persistent_workers=workers > 0)
+        )
+        for workers in (0, 2)
+    )
+    assert alone == helped
+
+
+def test_epochs_count_visits_whatever_the_method():
+    for method in ("shuffle", "forgetting_curve"):
+        loader = ReviewLoader(Numbers(), batch_size=8, epochs=3, method=method)
+        steps = sum(1 for _ in range(loader.rounds) for x, _ in loader if loader.grade(losses_of(x, 0)) is not None)
+        assert steps == loader.total_steps == 15
+        assert loader.epoch == 3
+        assert list(loader) == []  # passes after the last step are empty
+
+
+def test_a_forgotten_example_comes_back_sooner():
+    """Examples below 20 always fail, the others never do: the former are visited the more often."""
+    loader = ReviewLoader(Numbers(), batch_size=4, epochs=8, settings={"leeches": False, "tail": 0.0})
+    for _ in range(loader.rounds):
+        for x, _ in loader:
+            loader.grade(torch.where(x < 20, 3.0, 0.01))
+    visits = torch.tensor(visits_of(loader))
+    assert visits[:20].min() > 1.5 * visits[20:].float().mean()
+    assert visits[20:].min() >= 1
+
+
+def test_the_loss_to_minimise_is_the_weighted_mean():
+    loader = ReviewLoader(Numbers(), batch_size=10, epochs=2, settings={"exponent": 1.0, "tail": 0.0, "save": 0.5})
+    drive(loader, 1)
+    x, _ = next(iter(loader))
+    weights = loader.sampler.reviewer.weights[: len(x)]
+    assert weights.min() < weights.max()
+    losses = torch.rand(len(x), requires_grad=True)
+    mean = loader.grade(losses)
+    assert float(mean.detach()) == pytest.approx(float((weights * losses.detach()).mean()))
+    mean.backward()
+    torch.testing.assert_close(losses.grad, weights / len(x))
+
+
+def test_any_data_set_and_any_collate():
+    parts = ConcatDataset([Subset(Numbers(20), range(5, 15)), TensorDataset(torch.arange(6.0), torch.zeros(6))])
+    loader = ReviewLoader(parts, batch_size=4, epochs=2, collate_fn=lambda rows: {"x": [row[0] for row in rows]})
+    seen = []
+    for _ in range(loader.rounds):
+        for batch in loader:
+            seen += [float(x) for x in batch["x"]]
+            loader.grade(torch.ones(len(batch["x"])))
+    assert len(seen) == 32
+    assert loader.sampler.labels is None
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 12])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_loader_goes_on_and_batches_read_ahead_are_not_lost(stop, workers):
+    def made():
+        return ReviewLoader(Numbers(), batch_size=8, epochs=4, seed=5, num_workers=workers)
+
+    def upto(loader, most):
+        came = []
+        for _ in range(loader.rounds):
+            for x, _ in loader:
+                came.append(x.tolist())
+                loader.grade(losses_of(x, loader.sampler.reviewer.steps))
+                if len(came) == most:
+                    return came
+        return came
+
+    whole = upto(made(), 10**9)
+    first = made()
+    begun = upto(first, stop)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = made()
+    second.load_state_dict(torch.load(file, weights_only=True))
+    assert begun + upto(second, 10**9) == whole
+
+
+def test_a_pass_that_was_left_goes_on_where_it_was():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=1, method="shuffle")
+    first = next(iter(loader))[0]
+    loader.grade(torch.ones(8))
+    rest = [x for x, _ in loader if loader.grade(torch.ones(8)) is not None]
+    assert sorted(torch.cat([first, *rest]).tolist()) == list(range(40))
+
+
+def test_grading_twice_or_never_or_wrongly_is_refused():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle")
+    with pytest.raises(UserError, match="no batch to grade"):
+        loader.grade(torch.ones(8))
+    batches = iter(loader)
+    next(batches)
+    with pytest.raises(UserError, match="losses are of shape 1, the batch has 8") as caught:
+        loader.grade(torch.ones(1))
+    assert 'reduction="none"' in caught.value.then
+    with pytest.raises(UserError, match="is inf"):
+        loader.grade(torch.tensor([1.0] * 7 + [float("inf")]))
+    loader.grade(torch.ones(8))
+    with pytest.raises(UserError, match="graded already"):
+        loader.grade(torch.ones(8))
+    next(batches)
+    with pytest.raises(UserError, match="1 batches were not graded"):
+        next(iter(loader))
+    loader.skip()
+    assert len(loader) == 3
+    assert len(loader.sampler.reviewer.pending) == 1
+
+
+def test_a_data_set_may_grow_and_not_shrink():
+    data = Numbers(16)
+    loader = ReviewLoader(data, batch_size=4, epochs=6)
+    drive(loader, 1)
+    data.count = 24
+    came = drive(loader, 1)[0]
+    assert set(range(16, 24)) & set(came)
+    assert len(loader.ledger) == 24
+    data.count = 23
+    with pytest.raises(UserError, match="shrunk from 24 to 23"):
+        next(iter(loader))
+
+
+def test_another_data_sets_ledger_is_refused():
+    loader = ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2)
+    saved = loader.state_dict()
+    for data in (Numbers(16, targets=[1, 0] * 8), Numbers(20), TensorDataset(torch.zeros(16))):
+        other = ReviewLoader(data, batch_size=4, epochs=2)
+        with pytest.raises(UserError, match="ledger of another data set"):
+            other.load_state_dict(saved)
+        assert not other.ledger.seen.any()
+    ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2).load_state_dict(saved)
+
+
+def test_what_cannot_be_reviewed_is_refused():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
+    class Endless(Dataset):
+        def __getitem__(self, index):
+            return index
+
+    with pytest.raises(UserError, match="iterable data set"):
+        ReviewLoader(Stream(), batch_size=2, epochs=1)
+    with pytest.raises(UserError, match="Endless has no length"):
+        ReviewLoader(Endless(), batch_size=2, epochs=1)
+    with pytest.raises(UserError, match="holds no examples"):
+        ReviewLoader(Numbers(0), batch_size=2, epochs=1)
+    with pytest.raises(UserError, match="shuffle is the review's own choice"):
+        ReviewLoader(Numbers(), batch_size=2, epochs=1, shuffle=True)
+    with pytest.raises(UserError) as caught:
+        ReviewLoader(Numbers(), batch_size=2, epochs=1, method="forgeting_curve")
+    assert caught.value.nearest == "forgetting_curve"
+    with pytest.raises(UserError, match="no setting 'saving'"):
+        ReviewLoader(Numbers(), batch_size=2, epochs=1, settings={"saving": 0.3})
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    drive(ReviewLoader(Numbers(), batch_size=8, epochs=2))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_clock_follows_the_optimizer():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle", optimizer=optimizer)
+    for number, (x, _) in enumerate(loader):
+        optimizer.param_groups[0]["lr"] = 0.2 if number < 3 else 0.05
+        loader.grade(torch.ones(len(x)))
+    assert loader.sampler.reviewer.clock == pytest.approx(0.2 * 3 + 0.05 * 2)
+
+
+def test_the_sampler_serves_a_loader_of_ones_own():
+    sampler = ReviewSampler(40, batch_size=8, epochs=3, seed=1, drop_last=True)
+    data = DataLoader(Numbers(), batch_sampler=sampler, num_workers=2)
+    steps = 0
+    for _ in range(sampler.rounds):
+        for x, _ in data:
+            sampler.grade(losses_of(x, steps))
+            steps += 1
+    assert steps == sampler.total_steps
+    assert sampler.finished
+    silent = ReviewSampler(40, batch_size=8, epochs=3)
+    list(silent)
+    with pytest.raises(UserError, match="went by without being graded"):
+        list(silent)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_examples_and_make_as_many_steps(world):
+    samplers = [ReviewSampler(40, batch_size=4, epochs=4, rank=rank, world=world, seed=7) for rank in range(world)]
+    firsts = [sorted(index for batch in sampler for index in batch) for sampler in samplers]
+    assert {index for first in firsts for index in first} == set(range(40))
+    assert len({len(first) for first in firsts}) == 1
+    assert sum(map(len, firsts)) == -(-40 // world) * world
+    assert len({sampler.total_steps for sampler in samplers}) == 1
+    with pytest.raises(UserError, match="process 0 of"):
+        samplers[1].load_state_dict(samplers[0].state_dict())
+    with pytest.raises(UserError, match="cannot grow"):
+        samplers[0].grow(50)
+    with pytest.raises(UserError, match="no process 3 of 3"):
+        ReviewSampler(40, batch_size=4, epochs=1, rank=3, world=3)
+    with pytest.raises(UserError, match="cannot be shared"):
+        ReviewSampler(2, batch_size=4, epochs=1, rank=0, world=3)

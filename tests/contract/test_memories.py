@@ -229,6 +229,46 @@ def test_what_was_never_visited_is_no_accident(name):
     nothing = torch.zeros(2)
     assert model.recall(torch.tensor([0.0, 5.0]), nothing, nothing).isfinite().all()
     assert model.interval(0.9, nothing, nothing).isfinite().all()
+    assert all(number.isfinite().all() for number in model.visit(nothing, nothing, nothing, torch.tensor([0.0, 1.0])))
+
+
+@every
+def test_level_is_a_ceiling_on_recall_and_changes_no_memory(name):
+    model, lower = memory.build(name), memory.build(name, {"level": 0.8})
+    strength, difficulty = some_states(model)
+    delay, grade = torch.linspace(0, 30, len(strength)), torch.linspace(0, 1, len(strength))
+    for one, other in zip(
+        model.visit(delay, strength, difficulty, grade), lower.visit(delay, strength, difficulty, grade), strict=True
+    ):
+        assert torch.equal(one, other)
+    left = model.left(delay, strength, difficulty)
+    assert torch.equal(lower.left(delay, strength, difficulty), left)
+    assert torch.equal(model.left(-delay, strength, difficulty), model.left(0 * delay, strength, difficulty))
+    assert model.recall(delay, strength, difficulty).tolist() == pytest.approx(left.tolist())
+    assert lower.recall(delay, strength, difficulty).tolist() == pytest.approx((0.8 * left).tolist())
+    due = model.interval(0.75, strength, difficulty).tolist()
+    assert lower.interval(0.6, strength, difficulty).tolist() == pytest.approx(due, rel=1e-4, abs=1e-4)
+    assert lower.interval(0.8, strength, difficulty).max() == lower.interval(0.95, strength, difficulty).max() == 0
+
+
+@every
+def test_a_fit_finds_a_level_below_1(name):
+    """Forgetting as it was thought to be, of nine tenths: the fit leaves the one and finds the other."""
+    model = memory.build(name)
+    record = a_record(model, lambda *state: 0.85 * model.left(*state), 20_000, most=12.0)
+    for _ in range(40):
+        model.fit(record)
+    assert model.parameters["level"] == pytest.approx(0.85, abs=0.03)
+    assert model.interval(0.85 * 0.9, *model.first(torch.ones(1))).item() == pytest.approx(7.0, rel=0.35)
+
+
+@every
+def test_what_was_forgotten_last_is_no_evidence_of_forgetting(name):
+    model = memory.build(name)
+    record = a_record(model, lambda delay, *_: torch.full_like(delay, 0.3), 500)
+    before = model.state_dict()
+    model.fit(Record(record.delay, record.strength, record.difficulty, 0 * record.streak, record.grade))
+    assert model.state_dict() == before
 
 
 @every

@@ -141,23 +141,25 @@ def test_half_life_s_fit_goes_down_the_paper_s_loss(alpha):
     column = torch.tensor(outcome).float()
     record = Record(torch.tensor(t).float(), torch.ones(900), counted, torch.ones(900), column)
 
-    def loss(weights) -> float:
-        h = 2 ** (weights[0] + weights[1] * np.sqrt(1 + right) + weights[2] * np.sqrt(1 + wrong))
-        h = np.clip(h, 0.1, 50.0)
-        clipped = np.clip(outcome, 1e-4, 1 - 1e-4)
-        observed = np.clip(-t / np.log2(clipped), 0.1, 50.0)
-        squares = (outcome - 2 ** (-t / h)) ** 2 + alpha * (observed - h) ** 2
-        return squares.mean() + 0.01 * (np.array(weights) ** 2).sum()
+    start = np.array([1.0, 0.0, 0.0, 0.0])
+
+    def loss(values) -> float:
+        level, bias, r, w = values
+        h = np.clip(2 ** (bias + r * np.sqrt(1 + right) + w * np.sqrt(1 + wrong)), 0.1, 50.0)
+        observed = np.clip(-t / np.log2(np.clip(outcome, 1e-4, 1 - 1e-4)), 0.1, 50.0)
+        squares = (outcome - level * 2 ** (-t / h)) ** 2 + alpha * (observed - h) ** 2
+        return squares.mean() + 0.01 * ((np.array(values) - start) ** 2).sum()
 
     for _ in range(150):
         model.fit(record)
-    weights = [model.parameters[name] for name in ("bias", "right", "wrong")]
-    assert loss(weights) < loss([0.0, 0.0, 0.0]) - 0.01
-    for index in range(3):
+    reached = [model.parameters[name] for name in ("level", "bias", "right", "wrong")]
+    assert loss(reached) < loss(start) - 0.01
+    for index in range(4):
         for change in (-0.02, 0.02):
-            moved = list(weights)
+            moved = list(reached)
             moved[index] += change
-            assert loss(moved) > loss(weights) - 1e-7
+            low, high = model.bounds[model.fitted[index]]
+            assert loss(moved) > loss(reached) - 1e-7 or not low <= moved[index] <= high
 
 
 # Wozniak 1990

@@ -1,6 +1,6 @@
 """Forgetting at a constant rate: whatever the age of a memory, it loses the same share in the same time.
 
-    p = exp(-difficulty * d_i * t / S)
+    p = level * exp(-difficulty * d_i * t / S)
 
 after a delay t, with a strength S that grows by a factor with every recall and shrinks with a lapse. `difficulty` is
 the rate for all examples (theta in the paper) and is fitted; d_i is an example's own share of it, kept in its second
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import Memory, Parameters, limited
+from engram.review.memory.model import LEVEL, Memory, Parameters
 from engram.review.memory.strengthen import BOUNDS, first_strength, next_strength
 
 LEAST = 1e-6
@@ -32,25 +32,24 @@ LEAST = 1e-6
 
 
 class Exponential(Memory):
-    """p = exp(-difficulty d_i t / S)."""
+    """p = level exp(-difficulty d_i t / S)."""
 
     name = "exponential"
-    bounds = BOUNDS | {"difficulty": (1e-3, 10.0)}
-    fitted = ("difficulty",)
+    bounds = BOUNDS | {"level": LEVEL, "difficulty": (1e-3, 10.0)}
+    fitted = ("level", "difficulty")
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         return first_strength(self.parameters, grade), torch.ones_like(grade)
 
     def visit(self, delay: Tensor, strength: Tensor, difficulty: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
-        recall = self.recall(delay, strength, difficulty)
-        return next_strength(self.parameters, strength, recall, grade), difficulty
+        left = self.left(delay, strength, difficulty)
+        return next_strength(self.parameters, strength, left, grade), difficulty
 
     def curve(self, parameters: Parameters, delay: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         return torch.exp(-parameters["difficulty"] * difficulty * delay / strength.clamp(min=LEAST))
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
-        loss = -torch.log(torch.as_tensor(retention, dtype=strength.dtype, device=strength.device))
-        return limited(loss * strength / (self.parameters["difficulty"] * difficulty.clamp(min=LEAST)))
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+        return -torch.log(share) * strength / (self.parameters["difficulty"] * difficulty.clamp(min=LEAST))
 
 
 @register(
@@ -60,6 +59,7 @@ class Exponential(Memory):
 )
 def exponential(
     *,
+    level: float = 1.0,
     difficulty: float = -log(0.9),
     start: float = 7.0,
     growth: float = 0.6,
@@ -71,6 +71,7 @@ def exponential(
     """Forgets at a constant rate: p = exp(-difficulty t / S).
 
     Args:
+        level: recall right after a visit; fitted.
         difficulty: the rate of forgetting, for a strength of 1; fitted.
         start: strength after a first recall, in clock units.
         growth: how much a recall adds to a strength, as a share of it.
@@ -85,6 +86,7 @@ def exponential(
     [0.9, 0.704]
     """
     return Exponential(
+        level=level,
         difficulty=difficulty,
         start=start,
         growth=growth,

@@ -1,6 +1,6 @@
 """FSRS, the Free Spaced Repetition Scheduler, version 6: stability, difficulty, retrievability, 21 weights.
 
-    R(t, S) = (1 + F t / S)^-decay,   F = 0.9^(-1/decay) - 1              so that R(S, S) = 0.9
+    p = level R(t, S),   R(t, S) = (1 + F t / S)^-decay,   F = 0.9^(-1/decay) - 1         so that R(S, S) = 0.9
 
 An answer has a rating G: 1 again, 2 hard, 3 good, 4 easy. After the first one the stability is w0, w1, w2 or w3 and the
 difficulty D0(G) = w4 - e^(w5 (G - 1)) + 1. Afterwards, with R as it was at the visit:
@@ -12,8 +12,8 @@ difficulty D0(G) = w4 - e^(w5 (G - 1)) + 1. Afterwards, with R as it was at the 
 
 Stability grows less the larger it is, and more the later a visit comes. The weights are of days; `day` says how many
 clock units are one, and strengths are kept in clock units. `stretch` multiplies all stabilities when they are read.
-It and `decay` are what the fit moves: the others act through visits of long ago and would follow too late to be
-steered.
+It, `level` and `decay` are what the fit moves: the others act through visits of long ago and would follow too late to
+be steered.
 
 Helps as the best of the published models for people, by its benchmark of a large number of Anki collections, and by its
 form: the one thing it takes from a network is its pace. Hurts by its many weights, which nobody has fitted to networks.
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from engram.errors import UserError
 from engram.registry import register
-from engram.review.memory.model import Bounds, Memory, Parameters, limited
+from engram.review.memory.model import LEVEL, Bounds, Memory, Parameters
 from engram.review.memory.record import RECALLED
 
 WEIGHTS: tuple[tuple[str, float, float, float], ...] = (
@@ -75,6 +75,7 @@ class FSRS(Memory):
 
     name = "fsrs"
     bounds: ClassVar[Bounds] = {name: (low, high) for name, _, low, high in WEIGHTS} | {
+        "level": LEVEL,
         "day": (1e-4, 1e4),
         "stretch": (1 / 64, 64.0),
         "same_day": (0.0, 1e4),
@@ -82,7 +83,7 @@ class FSRS(Memory):
         "easy": (RECALLED, 1.0),
         "longest": (1e-3, 1e6),
     }
-    fitted = ("decay", "stretch")
+    fitted = ("level", "decay", "stretch")
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         w, rating = self.parameters, self.rating(grade)
@@ -93,10 +94,10 @@ class FSRS(Memory):
 
     def visit(self, delay: Tensor, strength: Tensor, difficulty: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
         rating = self.rating(grade)
-        recall = self.recall(delay, strength, difficulty)
+        left = self.left(delay, strength, difficulty)
         days = (strength / self.parameters["day"]).clamp(min=SHORTEST)
         after = torch.where(
-            rating == AGAIN, self._lapsed(days, difficulty, recall), self._recalled(days, difficulty, recall, rating)
+            rating == AGAIN, self._lapsed(days, difficulty, left), self._recalled(days, difficulty, left, rating)
         )
         same_day = delay < self.parameters["same_day"]
         days = torch.where(same_day, self._same_day(days, rating), after)
@@ -107,10 +108,9 @@ class FSRS(Memory):
         least = SHORTEST * parameters["day"]
         return (1 + factor(decay) * delay / stability.clamp(min=least)) ** -decay
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         decay, stability = self.parameters["decay"], self.parameters["stretch"] * strength
-        retention = torch.as_tensor(retention, dtype=strength.dtype, device=strength.device)
-        return limited(stability / factor(decay) * (retention ** (-1 / decay) - 1))
+        return stability / factor(decay) * (share ** (-1 / decay) - 1)
 
     def rating(self, grade: Tensor) -> Tensor:
         """1 again, 2 hard, 3 good, 4 easy.
@@ -122,18 +122,18 @@ class FSRS(Memory):
         hard, easy = grade < self.parameters["hard"], grade > self.parameters["easy"]
         return AGAIN + recalled.to(grade.dtype) * (HARD - hard.to(grade.dtype) + easy.to(grade.dtype))
 
-    def _recalled(self, days: Tensor, difficulty: Tensor, recall: Tensor, rating: Tensor) -> Tensor:
+    def _recalled(self, days: Tensor, difficulty: Tensor, left: Tensor, rating: Tensor) -> Tensor:
         w = self.parameters
-        late = torch.expm1(w["growth_spacing"] * (1 - recall))
+        late = torch.expm1(w["growth_spacing"] * (1 - left))
         growth = exp(w["growth"]) * (11 - difficulty) * days ** -w["growth_saturation"] * late
         growth = growth * torch.where(rating == HARD, w["hard_penalty"], 1.0)
         growth = growth * torch.where(rating == EASY, w["easy_bonus"], 1.0)
         return days * (1 + growth)
 
-    def _lapsed(self, days: Tensor, difficulty: Tensor, recall: Tensor) -> Tensor:
+    def _lapsed(self, days: Tensor, difficulty: Tensor, left: Tensor) -> Tensor:
         w = self.parameters
         kept = (days + 1) ** w["lapse_stability"] - 1
-        late = torch.exp(w["lapse_spacing"] * (1 - recall))
+        late = torch.exp(w["lapse_spacing"] * (1 - left))
         remembered = w["lapse"] * difficulty.clamp(min=EASIEST) ** -w["lapse_difficulty"] * kept * late
         return torch.minimum(remembered, days / exp(w["same_day_growth"] * w["same_day_shift"]))
 
@@ -178,6 +178,7 @@ def fsrs(
     decay: float | None = None,
     day: float = 7.0 / 2.3065,
     stretch: float = 1.0,
+    level: float = 1.0,
     same_day: float = 0.0,
     hard: float = 0.7,
     easy: float = 1.0,
@@ -190,6 +191,7 @@ def fsrs(
         decay: in place of w20: 0.1542 in version 6, 0.5 in versions 4.5 and 5; fitted.
         day: clock units in a day.
         stretch: what multiplies all stabilities; fitted.
+        level: recall right after a visit; fitted.
         same_day: delays below it, in clock units, follow the same-day rule.
         hard: grades below it, from 0.5 up, are hard.
         easy: grades above it are easy.
@@ -209,4 +211,6 @@ def fsrs(
     named = {name: value for (name, *_), value in zip(WEIGHTS, given, strict=True)}
     if decay is not None:
         named["decay"] = decay
-    return FSRS(**named, day=day, stretch=stretch, same_day=same_day, hard=hard, easy=easy, longest=longest)
+    return FSRS(
+        **named, day=day, stretch=stretch, level=level, same_day=same_day, hard=hard, easy=easy, longest=longest
+    )

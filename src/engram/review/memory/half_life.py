@@ -1,15 +1,16 @@
 """Half-life regression: how long a memory lasts is read off how often it was right and wrong.
 
-    p = 2^(-t / h),    h = 2^(bias + right sqrt(1 + successes) + wrong sqrt(1 + lapses)),   shortest <= h <= longest
+    p = level 2^(-t / h),    h = 2^(bias + right sqrt(1 + successes) + wrong sqrt(1 + lapses))
 
-An example's second number holds its counts, lapses and successes up to 4095 each, as lapses * 4096 + successes (whole
-numbers, exact in float32); its strength is the half-life h that the weights made of them at its last visit, for looking
-at. Recall is always computed from the counts, so a change of the weights is a change for every example at once.
+h is kept from `shortest` to `longest`. An example's second number holds its counts, lapses and successes up to 4095
+each, as lapses * 4096 + successes (whole numbers, exact in float32); its strength is the half-life h that the weights
+made of them at its last visit, for looking at. Recall is always computed from the counts, so a change of the weights is
+a change for every example at once.
 
-`fit` goes down the paper's loss, with o the outcome of a visit (1 or 0) and h_o = -t / log2(o), o clipped to
-[0.0001, 0.9999] and h_o to the range of half-lives:
+`fit` moves `level` and the weights down the paper's loss, with o the outcome of a visit (1 or 0) and h_o = -t / log2 o,
+o clipped to [0.0001, 0.9999] and h_o to the range of half-lives:
 
-    (o - p)^2 + alpha (h_o - h)^2 + ridge |weights - where they began|^2        mean over visits
+    (o - p)^2 + alpha (h_o - h)^2 + ridge |parameters - where they began|^2        mean over visits
 
 Helps where the counts say much: nothing in it depends on the delays of earlier visits, and it is a regression that can
 be read. Hurts for the same reason: it knows no spacing effect, and a lapse long ago counts for ever.
@@ -17,7 +18,8 @@ be read. Hurts for the same reason: it knows no spacing effect, and a lapse long
 In the paper: t and h in days, h from 15 minutes to 9 months, alpha 0.01, lambda 0.1, weights from 0 by gradient steps,
 outcomes averaged over a session. Where we differ: one Gauss-Newton step a round, part of the way, on the whole round;
 alpha 0 by default (of a single visit, right or wrong, h_o is but one of the two bounds); the ridge pulls towards the
-weights that were given, which are the paper's 0 when those are given; no weight for each word.
+weights that were given, which are the paper's 0 when those are given; examples that were wrong at their last visit are
+left out; no weight for each word.
 
 Settles and Meeder 2016, "A Trainable Spaced Repetition Model for Language Learning" (half-life regression, its loss).
 """
@@ -30,21 +32,22 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import FOLLOW, MOST_ROWS, Bounds, Memory, Parameters, limited
+from engram.review.memory.model import FOLLOW, LEVEL, MOST_ROWS, Bounds, Memory, Parameters
 from engram.review.memory.record import RECALLED, Record
 
 MOST = 4095
 """Highest count."""
-WEIGHTS = ("bias", "right", "wrong")
+LIMITS = ("shortest", "longest")
 CLIP = 1e-4
 """How far the paper keeps an outcome from 0 and 1 when it works a half-life out of it."""
 
 
 class HalfLife(Memory):
-    """p = 2^(-t / h), h = 2^(weights . features of the counts)."""
+    """p = level 2^(-t / h), h = 2^(weights . features of the counts)."""
 
     name = "half_life"
     bounds: ClassVar[Bounds] = {
+        "level": LEVEL,
         "bias": (-20.0, 20.0),
         "right": (0.0, 10.0),
         "wrong": (-10.0, 0.0),
@@ -53,11 +56,11 @@ class HalfLife(Memory):
         "alpha": (0.0, 10.0),
         "ridge": (0.0, 10.0),
     }
-    fitted = WEIGHTS
+    fitted = ("level", "bias", "right", "wrong")
 
     def __init__(self, **parameters: float) -> None:
         super().__init__(**parameters)
-        self.began = [self.parameters[name] for name in WEIGHTS]
+        self.began = [self.parameters[name] for name in self.fitted]
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         return self._counted(torch.zeros_like(grade), torch.zeros_like(grade), grade)
@@ -68,9 +71,8 @@ class HalfLife(Memory):
     def curve(self, parameters: Parameters, delay: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         return torch.exp2(-delay / self.half_life(parameters, difficulty))
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
-        halvings = -torch.log2(torch.as_tensor(retention, dtype=difficulty.dtype, device=difficulty.device))
-        return limited(halvings * self.half_life(self.parameters, difficulty))
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+        return -torch.log2(share) * self.half_life(self.parameters, difficulty)
 
     def half_life(self, parameters: Parameters, difficulty: Tensor) -> Tensor:
         """The half-life h, in clock units, of examples with these counts."""
@@ -81,27 +83,27 @@ class HalfLife(Memory):
     def fit(self, record: Record) -> None:
         """One Gauss-Newton step down the paper's loss, part of the way; no record, no change."""
         seen = record.thinned(MOST_ROWS).double()
+        seen = seen.at(seen.streak > 0)
         if not len(seen):
             return
         delay, outcome = seen.delay.clamp(min=0), seen.recalled.double()
-        alpha, ridge = self.parameters["alpha"], self.parameters["ridge"]
-        shortest, longest = self.parameters["shortest"], self.parameters["longest"]
+        level, alpha, ridge, *clip = (self.parameters[name] for name in ("level", "alpha", "ridge", *LIMITS))
         x = torch.stack(features(seen.difficulty))  # (3, rows)
         h = self.half_life(self.parameters, seen.difficulty)
-        p = torch.exp2(-delay / h)
-        observed = (-delay / torch.log2(outcome.clamp(CLIP, 1 - CLIP))).clamp(shortest, longest)
-        of_recall = p * log(2) ** 2 * delay / h  # dp / d exponent
-        of_half_life = h * log(2)  # dh / d exponent
-        of_loss = x @ (of_recall * (outcome - p) + alpha * of_half_life * (observed - h)) / len(seen)
-        curvature = (x * (of_recall**2 + alpha * of_half_life**2)) @ x.T / len(seen)
-        weights = torch.tensor([self.parameters[name] for name in WEIGHTS]).double()
-        pull = of_loss + ridge * (torch.tensor(self.began).double() - weights)
-        free = [place for place, name in enumerate(WEIGHTS) if not self._is_held(name, float(pull[place]))]
+        left = torch.exp2(-delay / h)
+        observed = (-delay / torch.log2(outcome.clamp(CLIP, 1 - CLIP))).clamp(*clip)
+        of_p = torch.cat([left[None], level * left * log(2) ** 2 * delay / h * x])  # dp / d each of the fitted
+        of_h = torch.cat([torch.zeros_like(h)[None], log(2) * h * x])  # dh / d each of the fitted
+        pull = (of_p @ (outcome - level * left) + alpha * of_h @ (observed - h)) / len(seen)
+        curvature = (of_p @ of_p.T + alpha * of_h @ of_h.T) / len(seen)
+        values = [self.parameters[name] for name in self.fitted]
+        pull += ridge * torch.tensor([began - now for began, now in zip(self.began, values, strict=True)]).double()
+        free = [place for place, name in enumerate(self.fitted) if not self._is_held(name, float(pull[place]))]
         held = (ridge + 1e-6) * torch.eye(len(free)).double()  # solvable where all examples have the same counts
         step = torch.linalg.solve(curvature[free][:, free] + held, pull[free]).clamp(-1, 1)
         for place, change in zip(free, (FOLLOW * step).tolist(), strict=True):
-            low, high = self.bounds[WEIGHTS[place]]
-            self.parameters[WEIGHTS[place]] = min(max(float(weights[place]) + change, low), high)
+            low, high = self.bounds[self.fitted[place]]
+            self.parameters[self.fitted[place]] = min(max(values[place] + change, low), high)
 
     def _is_held(self, name: str, pull: float) -> bool:
         """Whether a weight is at a bound and pulled out of it."""
@@ -163,6 +165,7 @@ def features(difficulty: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 )
 def half_life(
     *,
+    level: float = 1.0,
     bias: float = 6.44,
     right: float = 2.18,
     wrong: float = -4.0,
@@ -174,6 +177,7 @@ def half_life(
     """Reads the half-life off the counts of right and wrong answers: p = 2^(-t / h).
 
     Args:
+        level: recall right after a visit; fitted.
         bias: logarithm (base 2) of the half-life, before the counts; fitted.
         right: what the square root of 1 + successes adds to it; fitted, never below 0.
         wrong: what the square root of 1 + lapses adds to it; fitted, never above 0.
@@ -187,4 +191,13 @@ def half_life(
     >>> [round(p, 2) for p in memory.recall(torch.tensor([7.0, 7.0]), strength, counted).tolist()]
     [0.9, 0.54]
     """
-    return HalfLife(bias=bias, right=right, wrong=wrong, shortest=shortest, longest=longest, alpha=alpha, ridge=ridge)
+    return HalfLife(
+        level=level,
+        bias=bias,
+        right=right,
+        wrong=wrong,
+        shortest=shortest,
+        longest=longest,
+        alpha=alpha,
+        ridge=ridge,
+    )

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import Bounds, Memory, Parameters, limited
+from engram.review.memory.model import FOREVER, LEVEL, Bounds, Memory, Parameters
 from engram.review.memory.record import RECALLED
 
 INTEGRATORS = 3
@@ -57,7 +57,7 @@ class Multiscale(Memory):
         "time_constant": (0.01, 1e4),
         "ratio": (1.5, 100.0),
         "weight_ratio": (0.05, 20.0),
-        "level": (0.5, 1.0),
+        "level": LEVEL,
         "boost": (1.0, 20.0),
         "lapse": (0.0, 1.0),
     }
@@ -82,20 +82,21 @@ class Multiscale(Memory):
         x = unpacked(strength, difficulty).to(delay.dtype)
         gamma, tau = weights(parameters), time_constants(parameters)
         left = [gamma[i] * x[i] * torch.exp(-delay / tau[i]) for i in range(INTEGRATORS)]
-        return parameters["level"] * torch.stack(left).sum(0).clamp(max=1)
+        return torch.stack(left).sum(0).clamp(max=1)
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         """Newton's method on the logarithm of the curve: convex and falling, so every step stays short of the root."""
         x = unpacked(strength, difficulty)
         rates = 1 / column(time_constants(self.parameters), x)
         held = x * column(weights(self.parameters), x)
-        wanted = torch.log(torch.as_tensor(retention, dtype=x.dtype, device=x.device) / self.parameters["level"])
+        wanted = torch.log(share)
         delay = torch.zeros_like(x[0])
         for _ in range(STEPS):
             left = held * torch.exp(-delay * rates)
             total = left.sum(0).clamp(min=1e-30)
-            delay = limited(delay + (torch.log(total) - wanted) * total / (left * rates).sum(0).clamp(min=1e-30))
-        return torch.where(wanted < 0, delay, 0.0)  # above the ceiling it never is
+            further = (torch.log(total) - wanted) * total / (left * rates).sum(0).clamp(min=1e-30)
+            delay = (delay + further).clamp(0, FOREVER)
+        return delay
 
     def _packed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         gamma, tau = weights(self.parameters), time_constants(self.parameters)

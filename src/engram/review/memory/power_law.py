@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import Memory, Parameters, limited
+from engram.review.memory.model import LEVEL, Memory, Parameters
 from engram.review.memory.strengthen import BOUNDS, first_strength, next_strength
 
 LEAST = 1e-6
@@ -32,23 +32,22 @@ class PowerLaw(Memory):
     """p = level (1 + beta t / S)^-psi."""
 
     name = "power_law"
-    bounds = BOUNDS | {"level": (0.5, 1.0), "beta": (1e-3, 1e3), "psi": (0.01, 2.0)}
+    bounds = BOUNDS | {"level": LEVEL, "beta": (1e-3, 1e3), "psi": (0.01, 2.0)}
     fitted = ("level", "beta", "psi")
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         return first_strength(self.parameters, grade), torch.ones_like(grade)
 
     def visit(self, delay: Tensor, strength: Tensor, difficulty: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
-        recall = self.recall(delay, strength, difficulty)
-        return next_strength(self.parameters, strength, recall, grade), difficulty
+        left = self.left(delay, strength, difficulty)
+        return next_strength(self.parameters, strength, left, grade), difficulty
 
     def curve(self, parameters: Parameters, delay: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         age = parameters["beta"] * delay / strength.clamp(min=LEAST)
-        return parameters["level"] * (1 + age) ** -parameters["psi"]
+        return (1 + age) ** -parameters["psi"]
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
-        left = torch.as_tensor(retention, dtype=strength.dtype, device=strength.device) / self.parameters["level"]
-        return limited((left ** (-1 / self.parameters["psi"]) - 1) * strength / self.parameters["beta"])
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+        return (share ** (-1 / self.parameters["psi"]) - 1) * strength / self.parameters["beta"]
 
 
 @register("memory", paper="Wickelgren 1974, 'Single-trace fragility theory of memory dynamics'", year=1974)

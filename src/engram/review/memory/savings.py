@@ -6,10 +6,10 @@ Ebbinghaus learned series of syllables by heart, relearned them after a delay, a
 he saved. His seven figures and what his formula makes of them are in `OBSERVED` and `CALCULATED`. Here his minute
 stretches with the strength, and what is saved is read as the probability of recall:
 
-    p = k / ((log10 t)^c + k),    t = 1 + minute * delay / S
+    p = level * k / ((log10 t)^c + k),    t = 1 + minute * delay / S
 
-so that p is 1 where learning ended. With the default `minute` a strength is the delay after which 0.9 is recalled.
-`k` and `minute` are fitted.
+so that p is `level`, his 1, where learning ended. With the default `minute` a strength is the delay after which 0.9 is
+recalled. `level`, `k` and `minute` are fitted.
 
 Helps where forgetting is fast at first and almost stands still later; in it nothing is ever quite lost. Hurts by its
 shape near 0, steeper than what is found in networks.
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import Memory, Parameters, limited
+from engram.review.memory.model import LEVEL, Memory, Parameters
 from engram.review.memory.strengthen import BOUNDS, first_strength, next_strength
 
 OBSERVED = ((19, 58.2), (63, 44.2), (525, 35.8), (1440, 33.7), (2880, 27.8), (8640, 25.4), (44640, 21.1))
@@ -40,29 +40,28 @@ LEAST = 1e-6
 
 
 class Savings(Memory):
-    """p = k / ((log10(1 + minute t / S))^c + k)."""
+    """p = level k / ((log10(1 + minute t / S))^c + k)."""
 
     name = "savings"
-    bounds = BOUNDS | {"k": (0.05, 50.0), "c": (0.1, 5.0), "minute": (1e-3, 1e3)}
-    fitted = ("k", "minute")
+    bounds = BOUNDS | {"level": LEVEL, "k": (0.05, 50.0), "c": (0.1, 5.0), "minute": (1e-3, 1e3)}
+    fitted = ("level", "k", "minute")
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         return first_strength(self.parameters, grade), torch.ones_like(grade)
 
     def visit(self, delay: Tensor, strength: Tensor, difficulty: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
-        recall = self.recall(delay, strength, difficulty)
-        return next_strength(self.parameters, strength, recall, grade), difficulty
+        left = self.left(delay, strength, difficulty)
+        return next_strength(self.parameters, strength, left, grade), difficulty
 
     def curve(self, parameters: Parameters, delay: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         k, c, minute = parameters["k"], parameters["c"], parameters["minute"]
         decades = torch.log1p(minute * delay / strength.clamp(min=LEAST)) / log(10)
         return k / (decades**c + k)
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         k, c, minute = (self.parameters[name] for name in ("k", "c", "minute"))
-        retention = torch.as_tensor(retention, dtype=strength.dtype, device=strength.device)
-        decades = (k * (1 / retention - 1)) ** (1 / c)
-        return limited(torch.expm1(decades * log(10)) * strength / minute)
+        decades = (k * (1 / share - 1)) ** (1 / c)
+        return torch.expm1(decades * log(10)) * strength / minute
 
 
 @register(
@@ -73,6 +72,7 @@ class Savings(Memory):
 )
 def savings(
     *,
+    level: float = 1.0,
     k: float = 1.84,
     c: float = 1.25,
     minute: float = MINUTE,
@@ -86,6 +86,7 @@ def savings(
     """Forgets with the logarithm of time: p = k / ((log10 t)^c + k), Ebbinghaus's own curve.
 
     Args:
+        level: recall right after a visit; fitted.
         k: how much the logarithm of time is worth; fitted.
         c: its power.
         minute: Ebbinghaus's minute, in strengths: the scale of time; fitted.
@@ -102,6 +103,7 @@ def savings(
     [57.0, 47.0, 34.0, 30.0, 28.0, 25.0, 21.0]
     """
     return Savings(
+        level=level,
         k=k,
         c=c,
         minute=minute,

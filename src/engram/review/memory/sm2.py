@@ -8,9 +8,9 @@ easiness stays. The strength is the interval, the second number the easiness. Wh
 last one: below `first`, below `second`, or more.
 
 The algorithm has intervals and no curve. Its aim was to have about a tenth forgotten at the end of each interval, and
-forgetting at a constant rate in between gives the curve, with `forgotten` (0.1) fitted:
+forgetting at a constant rate in between gives the curve, with `level` (1) and `forgotten` (0.1) fitted:
 
-    p = (1 - forgotten)^(t / interval)
+    p = level (1 - forgotten)^(t / interval)
 
 Helps as the ancestor of all spaced repetition programs, with nothing to fit. Hurts by not looking at the delay: an
 answer after a day and one after a year lengthen the interval alike. Under a network's frequent visits it grows fast,
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from engram.registry import register
-from engram.review.memory.model import Bounds, Memory, Parameters, limited
+from engram.review.memory.model import LEVEL, Bounds, Memory, Parameters
 from engram.review.memory.record import RECALLED
 
 LEAST = 1e-6
@@ -51,9 +51,10 @@ class SM2(Memory):
         "easiness": (1.0, EASIEST),
         "lowest": (1.0, EASIEST),
         "longest": (1e-3, 1e6),
+        "level": LEVEL,
         "forgotten": (1e-3, 0.9),
     }
-    fitted = ("forgotten",)
+    fitted = ("level", "forgotten")
 
     def first(self, grade: Tensor) -> tuple[Tensor, Tensor]:
         interval = torch.where(grade >= RECALLED, self.parameters["first"], self.parameters["again"])
@@ -71,9 +72,8 @@ class SM2(Memory):
     def curve(self, parameters: Parameters, delay: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
         return (1 - parameters["forgotten"]) ** (delay / strength.clamp(min=LEAST))
 
-    def interval(self, retention: float | Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
-        losses = -torch.log(torch.as_tensor(retention, dtype=strength.dtype, device=strength.device))
-        return limited(strength * losses / -log1p(-self.parameters["forgotten"]))
+    def delay_of(self, share: Tensor, strength: Tensor, difficulty: Tensor) -> Tensor:
+        return strength * torch.log(share) / log1p(-self.parameters["forgotten"])
 
     def _eased(self, easiness: Tensor, grade: Tensor) -> Tensor:
         missing = 5 - quality(grade)
@@ -104,6 +104,7 @@ def sm2(
     easiness: float = 1.4,
     lowest: float = 1.1,
     longest: float = 64.0,
+    level: float = 1.0,
     forgotten: float = 0.1,
 ) -> SM2:
     """Multiplies intervals by an easiness that follows the grades: SuperMemo 2.
@@ -115,6 +116,7 @@ def sm2(
         easiness: what multiplies intervals, at the start.
         lowest: no easiness is less.
         longest: no interval is more.
+        level: recall right after a visit; fitted.
         forgotten: share forgotten at the end of an interval; fitted.
 
     >>> memory = sm2()
@@ -133,5 +135,6 @@ def sm2(
         easiness=easiness,
         lowest=lowest,
         longest=longest,
+        level=level,
         forgotten=forgotten,
     )

@@ -119,6 +119,7 @@ def test_a_new_link_changes_nothing():
     predicted = torch.tensor([0.0, 1e-3, 0.4, 0.97, 1.0])
     streak = torch.tensor([0, 1, 2, 3, 9])
     assert Link().apply(predicted, streak).tolist() == pytest.approx(predicted.tolist(), abs=2e-6)
+    assert Link().apply(predicted, streak.byte()).dtype == torch.float32
 
 
 def test_a_fit_is_the_most_likely_logistic_line():
@@ -223,9 +224,18 @@ def test_a_link_stays_within_its_bounds():
     for _ in range(30):
         link.fit(*visits(1, lambda p: (p > 0.5).float()))
         link.fit(*visits(0, lambda p: torch.ones_like(p)))
-    assert 0 <= link.slope[1] <= 4
-    assert abs(link.shift[0]) <= 8
+    assert link.slope[1] == 4
     assert link.apply(torch.tensor([0.0, 1.0]), torch.tensor([1, 0])).isfinite().all()
+    assert link.apply(torch.tensor([0.4]), torch.tensor([0])).item() > 0.95
+
+
+@pytest.mark.parametrize("certainty", [0.0, 1.0])
+def test_certainty_that_is_wrong_half_the_time_is_corrected(certainty):
+    record, _ = visits(1, lambda p: 0.5 + 0 * p)
+    link, certain = Link(), torch.full((4000,), certainty)
+    for _ in range(3):
+        link.fit(record, certain)
+    assert link.apply(certain[:1], torch.tensor([1])).item() == pytest.approx(0.5, abs=0.03)
 
 
 def test_rows_that_are_not_finite_are_passed_over():

@@ -151,8 +151,10 @@ def _doubles(values: Tensor | np.ndarray) -> np.ndarray:
 
 KINDS = ("0", "1-2", "3+")
 """Streaks that share a link."""
-HIGHEST_SLOPE, HIGHEST_SHIFT = 4.0, 8.0
-NEWTON_STEPS = 6
+HIGHEST_SLOPE = 4.0
+NEWTON_STEPS = 8
+LONGEST = 2.0
+"""Longest step of a shift: where predictions are certain and wrong, Newton's method would leap."""
 RIDGE = 10.0
 """Information held for (0, 1), no change: as much as about 40 visits at even odds give."""
 KEPT = 0.8
@@ -196,12 +198,12 @@ class Link:
             record: the visits.
             predicted: (B,) recall that the memory model predicted for them, before it was fitted to them.
         """
-        columns = torch.stack([_logit(predicted.double()), record.recalled.double(), record.streak.double()]).cpu()
-        logits, recalled, streak = columns[:, columns.isfinite().all(0)]
+        columns = torch.stack([predicted.float(), record.recalled.float(), record.streak.float()]).cpu().double()
+        p, recalled, streak = columns[:, columns.isfinite().all(0)]
         kinds = _kind(streak)
         for kind in range(len(KINDS)):
             chosen = kinds == kind
-            self._fit_kind(kind, logits[chosen], recalled[chosen])
+            self._fit_kind(kind, _logit(p[chosen]), recalled[chosen])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -239,7 +241,7 @@ class Link:
             slope = float((now[1] + step[1]).clamp(0, HIGHEST_SLOPE))
             if slope != float(now[1] + step[1]):  # held at its bound: the shift alone takes the step
                 step = torch.stack([(uphill[0] - curvature[0, 1] * (slope - now[1])) / curvature[0, 0], slope - now[1]])
-            now = torch.stack([(now[0] + step[0].clamp(-2, 2)).clamp(-HIGHEST_SHIFT, HIGHEST_SHIFT), now[1] + step[1]])
+            now = torch.stack([now[0] + step[0].clamp(-LONGEST, LONGEST), now[1] + step[1]])
         self.shift[kind], self.slope[kind] = now.tolist()
         information = prior + seen
         self.information[kind] = [float(information[0, 0]), float(information[0, 1]), float(information[1, 1])]
@@ -256,4 +258,4 @@ def _kind(streak: Tensor) -> Tensor:
 
 
 def _logit(p: Tensor) -> Tensor:
-    return torch.logit(p.double().clamp(CERTAIN, 1 - CERTAIN)).to(p.dtype)
+    return torch.logit(p.clamp(CERTAIN, 1 - CERTAIN))

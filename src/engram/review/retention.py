@@ -68,14 +68,15 @@ def retention_table(record: Record, delays: Sequence[float] = DELAYS) -> list[Re
     >>> [(row.streak, row.least, row.most, row.count, row.share) for row in retention_table(record)]
     [('1-2', 0.0, 0.25, 2, 0.5), ('1-2', 2.0, 4.0, 1, 1.0)]
     """
-    edges = torch.tensor(list(delays), dtype=torch.float64, device=record.delay.device)
-    places = torch.bucketize(record.delay.double(), edges)
+    record = record.double()
+    edges = torch.tensor(list(delays), dtype=torch.float64)
+    places = torch.bucketize(record.delay, edges)
     kinds = (record.streak > 0).long() + (record.streak > 2).long()
     flat, size = kinds * (len(edges) + 1) + places, len(KINDS) * (len(edges) + 1)
     sums = [torch.bincount(flat, of.double(), size) for of in (torch.ones_like(flat), record.recalled, record.delay)]
     limits = [0.0, *delays, float("inf")]
     rows = []
-    for index, (count, recalled, delay) in enumerate(torch.stack(sums, 1).cpu().tolist()):
+    for index, (count, recalled, delay) in enumerate(torch.stack(sums, 1).tolist()):
         if count:
             kind, place = divmod(index, len(edges) + 1)
             shares = (recalled / count, *wilson(recalled, count))

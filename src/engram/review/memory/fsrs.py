@@ -24,8 +24,8 @@ above `easy` easy, and `easy` is 1 at first (never), as a grade of 1 may mean no
 rounded; no same-day rule unless `same_day` is set (a network visits everything several times a "day"); `decay` 0.5 is
 the curve of versions 4.5 and 5.
 
-Ye, Su and Cao 2022, "A Stochastic Shortest Path Algorithm for Optimizing Spaced Repetition Scheduling", section 3 (the
-memory model it comes from). The FSRS project's description of the algorithm (formulas of version 6, default weights).
+Ye, Su and Cao 2022, "A Stochastic Shortest Path Algorithm for Optimizing Spaced Repetition Scheduling" (the memory
+model it comes from). The FSRS project's description of the algorithm (formulas of version 6, default weights).
 """
 
 from math import exp
@@ -168,7 +168,7 @@ def factor(decay: float) -> float:
 
 @register(
     "memory",
-    paper="Ye, Su and Cao 2022, 'A Stochastic Shortest Path Algorithm', section 3; the FSRS project, version 6",
+    paper="Ye, Su and Cao 2022, 'A Stochastic Shortest Path Algorithm'; the FSRS project, version 6",
     year=2022,
     published={"day": 1.0, "same_day": 1.0, "longest": 36500.0},
 )

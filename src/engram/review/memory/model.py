@@ -30,7 +30,7 @@ FOREVER = 1e6
 """Longest interval a model answers, in clock units."""
 NEARLY_ALL = 1 - 1e-7
 """Largest share that is asked of the inverse of a curve."""
-LEVEL = (0.5, 1.0)
+LEVEL = (0.05, 1.0)
 """Bounds of the level."""
 FOLLOW = 0.3
 """Share of the way to the round's best parameters that one fit goes."""

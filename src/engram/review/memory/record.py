@@ -68,7 +68,7 @@ class Record:
 
     def double(self) -> "Record":
         """The columns as float64 on the CPU, rows with a number that is not finite left out."""
-        columns = torch.stack([column.double() for column in self.columns().values()]).cpu()
+        columns = torch.stack([column.float() for column in self.columns().values()]).cpu().double()
         return Record(*columns[:, columns.isfinite().all(0)])
 
     @staticmethod

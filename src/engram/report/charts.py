@@ -101,7 +101,7 @@ def lines(
             ],
         }
         layers.append({"data": {"values": _values(line, log)}, "mark": _mark(line), "encoding": encoding})
-    return {**_frame(y), "layer": [*layers, _legend(named)] if len(named) > 1 else layers}
+    return {**frame(y), "layer": [*layers, legend(named)] if len(named) > 1 else layers}
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
             ],
         },
     }
-    return {**_frame("how often it is right"), "layer": [diagonal, dots]}
+    return {**frame("how often it is right"), "layer": [diagonal, dots]}
 
 
 def figure(spec: dict[str, Any], title: str, caption: str, *, alt: str | None = None) -> Markup:
@@ -227,15 +227,16 @@ def _mark(line: Line) -> dict[str, Any]:
     return mark
 
 
-def _legend(named: Sequence[Line]) -> dict[str, Any]:
+def legend(named: Sequence[Line], *, columns: int = 2) -> dict[str, Any]:
     """A layer that draws nothing and holds the colours that the names in the other layers stand for."""
     scale = {"domain": [line.name for line in named], "range": [line.colour for line in named]}
-    legend = {"title": None, "orient": "top", "direction": "horizontal", "symbolType": "stroke", "columns": 2}
+    legend = {"title": None, "orient": "top", "direction": "horizontal", "symbolType": "stroke", "columns": columns}
     colour = {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
     return {"data": {"values": []}, "mark": "line", "encoding": {"color": colour}}
 
 
-def _frame(description: str) -> dict[str, Any]:
+def frame(description: str) -> dict[str, Any]:
+    """What every chart of a page has: its size, its style, and a description."""
     return {
         "description": description,
         "width": WIDTH,

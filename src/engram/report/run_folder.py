@@ -55,7 +55,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run folder says; `notes` lists what was there but could not be read."""
+    """Everything a run folder says; `notes` lists what was there but could not be read.
+
+    `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names.
+    """
 
     folder: Path
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +74,8 @@ class Run:
     end: Mapping[str, Any] | None = None
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     samples: bytes = b""
+    review: Mapping[str, Any] = field(default_factory=dict)
+    reviewed: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     heard: float | None = None
     alive: bool = False
     notes: tuple[str, ...] = ()
@@ -171,6 +176,8 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         card=_json(folder / "card.json", notes),
         evaluations=_evaluations(folder / "evaluation", notes),
         samples=_bytes(folder / "pictures" / "samples.png", notes),
+        review=_review(folder / "review.json", notes),
+        reviewed=_pictures(folder / "pictures" / "review.npz", notes),
         heard=heard,
         alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
         **_history(_events(metrics, notes)),
@@ -271,6 +278,17 @@ def _evaluations(folder: Path, notes: list[str]) -> dict[str, Evaluation]:
         elif summary:
             found[split] = Evaluation(split, summary, _pictures(folder / f"{split}_pictures.npz", notes))
     return found
+
+
+def _review(path: Path, notes: list[str]) -> dict[str, Any]:
+    review = _json(path, notes)
+    lists = [review.get(name, []) for name in ("rounds", "retention", "coverage")]
+    named = [review.get(name, {}) for name in ("never_learned", "forgotten", "hardest")]
+    lists += [one.get("examples", []) if isinstance(one, dict) else None for one in named]
+    if all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in lists):
+        return review
+    notes.append(f"{path.name} could not be read: its rows are of another form")
+    return {}
 
 
 def _square(summary: Mapping[str, Any]) -> bool:

@@ -1,0 +1,131 @@
+"""The charts of a review: what is recalled after a delay, and how many examples have how much of something."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engram.report.charts import COLOURS, Line, Points, frame, legend
+
+MOST_TICKS = 10
+"""Ticks of an axis: beyond so many, every second one is named, and so on."""
+PLACES = ",.4~r"
+"""How an axis writes its numbers: four digits, never an exponent."""
+APART = 1.06
+"""Factor between the dots of two groups that stand at the same x."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shares that were observed, as rows of (x, share, lowest, highest, count), and the curve that predicts them."""
+
+    name: str
+    observed: Sequence[Sequence[float]]
+    curve: Points = field(default_factory=tuple)
+    colour: str = COLOURS[0]
+
+
+def retention(groups: Sequence[Group], *, x: str, y: str) -> dict[str, Any]:
+    """The specification of observed shares as dots with their intervals, and curves as lines, over a logarithmic x."""
+    named = [Line(group.name, group.curve, group.colour) for group in groups]
+    places = [one[0] for group in groups for one in (*group.observed, *group.curve)]
+    domain = [min(places) / 1.2, max(places) * 1.2]
+    across = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": {"type": "log", "nice": False, "domain": domain},
+        "axis": {"title": x, "values": powers(*domain), "format": PLACES},
+    }
+    up = {
+        "field": "y",
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True},
+        "axis": {"title": None, "format": ".0%", "tickCount": 5},
+    }
+    layers = []
+    for place, group in enumerate(groups):
+        colour = {"datum": group.name} if len(groups) > 1 else {"value": group.colour}
+        aside = APART ** (place - (len(groups) - 1) / 2)
+        curve = [{"x": float(f"{at:.4g}"), "y": float(f"{share:.4g}")} for at, share in group.curve]
+        rows = [
+            {"delay": at, "x": at * aside, "y": share, "low": low, "high": high, "count": count}
+            for at, share, low, high, count in group.observed
+        ]
+        rows = [{key: float(f"{one:.4g}") for key, one in row.items()} for row in rows]
+        shown = [
+            {"field": "delay", "type": "quantitative", "title": x, "format": ".3~f"},
+            {"field": "y", "type": "quantitative", "title": group.name, "format": ".1%"},
+            {"field": "count", "type": "quantitative", "title": "visits", "format": ","},
+        ]
+        layers += [
+            {
+                "data": {"values": curve},
+                "mark": {"type": "line", "strokeWidth": 2},
+                "encoding": {"x": across, "y": up, "color": colour},
+            },
+            {
+                "data": {"values": rows},
+                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
+                "encoding": {"x": across, "y": {**up, "field": "low"}, "y2": {"field": "high"}, "color": colour},
+            },
+            {
+                "data": {"values": rows},
+                "mark": {"type": "circle", "size": 45, "opacity": 1},
+                "encoding": {"x": across, "y": up, "color": colour, "tooltip": shown},
+            },
+        ]
+    return {**frame(y), "layer": [*layers, legend(named)] if len(groups) > 1 else layers}
+
+
+def bars(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, log: bool = False) -> dict[str, Any]:
+    """The specification of a histogram: `counts[i]` from `edges[i]` to `edges[i + 1]`.
+
+    Args:
+        log: logarithmic x; otherwise the edges are whole numbers, and each bar stands over those it counts.
+    """
+    rows = [
+        {"from": float(f"{low:.5g}"), "to": float(f"{high:.5g}"), "count": count}
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    step = max(1, -(-len(counts) // MOST_TICKS))
+    axis: dict[str, Any] = {"title": x, "format": PLACES, "values": list(edges[:-1:step])}
+    scale: dict[str, Any] = {"type": "linear", "zero": False, "nice": False}
+    if log:
+        axis["values"], scale["type"] = powers(edges[0], edges[-1]), "log"
+    else:
+        rows = [{**row, "from": row["from"] - 0.5, "to": row["to"] - 0.5} for row in rows]
+    bar = {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "binSpacing": 1},
+        "encoding": {
+            "x": {"field": "from", "type": "quantitative", "bin": "binned", "scale": scale, "axis": axis},
+            "x2": {"field": "to"},
+            "y": {
+                "field": "count",
+                "type": "quantitative",
+                "axis": {
+                    "title": None,
+                    "format": "~s" if max(counts) >= 10_000 else ",d",
+                    "tickCount": 5,
+                    "tickMinStep": 1,
+                },
+            },
+            "color": {"value": COLOURS[0]},
+            "tooltip": [
+                {"field": "from", "type": "quantitative", "title": f"{x}, from", "format": ".3~g"},
+                {"field": "to", "type": "quantitative", "format": ".3~g"},
+                {"field": "count", "type": "quantitative", "title": y, "format": ","},
+            ],
+        },
+    }
+    return {**frame(y), "layer": [bar]}
+
+
+def powers(least: float, most: float) -> list[float]:
+    """The powers of two from `least` to `most`, thinned to what an axis holds.
+
+    >>> powers(0.2, 5)
+    [0.25, 0.5, 1, 2, 4]
+    """
+    found = [2.0**power for power in range(-20, 31) if least * 0.999 <= 2.0**power <= most * 1.001]
+    step = -(-len(found) // MOST_TICKS)
+    return [int(one) if one >= 1 else one for one in found[:: max(1, step)]]

@@ -1,0 +1,364 @@
+"""What the page says of a review: its sentences hold the numbers of `review.json`, and its pictures the examples."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import altair
+import numpy as np
+import pytest
+import torch
+
+from engram import report
+from engram.report import charts_review, run_folder
+from engram.report.charts_review import Group
+from engram.report.sections import forgotten, review
+from engram.review import methods, summary
+from engram.review.reviewer import Reviewer
+
+Make = Callable[..., Path]
+EXAMPLES = 300
+
+
+def reviewed(method: str = "forgetting_curve", *, epochs: float = 12.0, name: str = "digit") -> dict[str, Any]:
+    """What a review tells whose losses fall, for every ninth example never, and for every tenth up and down."""
+    reviewer = Reviewer(EXAMPLES, methods.build(method), batch_size=50, epochs=epochs, seed=1)
+    draw = torch.Generator().manual_seed(0)
+    while not reviewer.finished:
+        for batch in reviewer.batches():
+            spent = reviewer.steps / reviewer.total_steps
+            losses = 4 * torch.rand(len(batch), generator=draw) * (1 - spent) + 0.02
+            losses = torch.where(batch % 10 == 5, 2.0 * (torch.rand(len(batch), generator=draw) < 0.5), losses)
+            reviewer.grade(torch.where(batch % 9 == 0, 5.0, losses), lr=0.1)
+    reviewer.fold()
+    labels, classes = torch.arange(EXAMPLES) % 10, [f"class {number}" for number in range(10)]
+    return summary.summarise(reviewer, labels=labels, classes=classes, name=lambda index: f"{name}/{index}.png")
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    return reviewed()
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Any]:
+    return reviewed("shuffle")
+
+
+def put(folder: Path, content: Mapping[str, Any], *, side: int = 8, channels: int = 1) -> Path:
+    """The summary and its pictures in a run folder."""
+    (folder / "review.json").write_text(json.dumps(content), encoding="utf-8")
+    index = np.array(summary.notable(dict(content)), dtype=np.int64)
+    pixels = np.random.default_rng(0).integers(0, 255, (len(index), side, side, channels)).astype(np.uint8)
+    (folder / "pictures").mkdir(exist_ok=True)
+    np.savez_compressed(folder / "pictures" / "review.npz", index=index, pixels=pixels)
+    return folder
+
+
+def of(content: Mapping[str, Any], **more: Any) -> run_folder.Run:
+    return run_folder.Run(Path("run"), review=content, recipe={"data": {"path": "my digits"}}, **more)
+
+
+def words(markup: object) -> str:
+    """The text of a piece of the page."""
+    text = re.sub(r"<(script|svg)\b.*?</\1>", " ", str(markup), flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).replace(" .", ".").split()).replace(" .", ".")
+
+
+def specs(markup: object) -> dict[str, dict[str, Any]]:
+    """The specifications of its charts, by title."""
+    found = re.findall(r"<h3>([^<]*)</h3>.*?<script[^>]*>(.*?)</script>", str(markup), flags=re.DOTALL)
+    return {unescape(title): json.loads(spec) for title, spec in found}
+
+
+def test_a_run_without_a_review_has_no_such_section(tmp_path: Path, make_run: Make) -> None:
+    run = run_folder.read(make_run(tmp_path / "a", epochs=1))
+    assert (run.review, run.reviewed, run.notes) == ({}, {}, ())
+    assert review.section(run) is None
+    assert forgotten.section(run) is None
+
+
+def test_the_page_tells_a_review_whole(tmp_path: Path, make_run: Make, told: dict[str, Any]) -> None:
+    folder = put(make_run(tmp_path / "a", epochs=2), told)
+    run = run_folder.read(folder)
+    assert run.review == told
+    assert sorted(run.reviewed) == summary.notable(told)
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "This section could not be drawn" not in text
+    assert len(text.encode()) < 2_000_000
+    titles = re.findall(r"<h2[^>]*>([^<]*)</h2>", text)
+    assert titles.index(review.TITLE) + 1 == titles.index(forgotten.TITLE) < titles.index("Data")
+    assert text.count('alt="Example digit/') == sum(len(told[key]["examples"]) for key in forgotten_keys())
+
+
+def forgotten_keys() -> tuple[str, ...]:
+    return ("never_learned", "forgotten", "hardest")
+
+
+def test_the_sentences_hold_the_numbers(told: dict[str, Any]) -> None:
+    shown = words(review.section(of(told)))
+    mean = sum(row["share"] for row in told["rounds"]) / len(told["rounds"])
+    assert "Method forgetting_curve : an example is visited the more likely, the more likely it has been" in shown
+    assert (
+        f"An average round saw {100 * mean:.0f} % of the 300 training examples, in {len(told['rounds'])} rounds"
+        in shown
+    )
+    assert (
+        f"was visited {told['visits']['most']} times, the one that came least {told['visits']['least']} times" in shown
+    )
+    for streak, name in (("1-2", "once or twice in a row"), ("3+", "three times or more")):
+        near = [row for row in told["retention"] if row["streak"] == streak and row["most"] in (1.0, 2.0)]
+        share = sum(row["recalled"] for row in near) / sum(row["count"] for row in near)
+        assert f"{100 * share:.1f} % of those recalled {name}" in shown
+    assert f"{100 * told['unforgotten'] / 300:.0f} % of the examples are recalled now and were never lost" in shown
+    assert f"of those not recalled last time, {100 * review._after_one(told['retention'], '0'):.1f} % are." in shown
+
+
+def test_the_memory_model_is_held_against_the_best_constant() -> None:
+    rounds = [
+        {"epoch": 1.0, "share": 1.0},
+        {"epoch": 2.0, "again": 90, "log_loss": 9.0, "linked_log_loss": 9.0, "constant": 9.0},
+        {"epoch": 3.0, "again": 10, "log_loss": 0.5, "linked_log_loss": 0.3, "constant": 0.4},
+        {"epoch": 4.0, "again": 30, "log_loss": 0.7, "linked_log_loss": 0.1, "constant": 0.6},
+    ]
+    rounds.insert(1, {**rounds[1]})  # four with a prediction: the last two count
+    assert review.log_losses(rounds) == pytest.approx((0.65, 0.15, 0.55))
+    retention = [
+        {"streak": "3+", "most": 1.0, "count": 30, "recalled": 30, "delay": 0.7, "share": 1, "low": 1, "high": 1}
+    ]
+    content = {"rounds": rounds, "retention": retention, "memory": {"name": "fsrs"}, "examples": 10}
+    said = words(review.section(of(content)))
+    assert "the memory model fsrs foresaw this better than the best constant" in said
+    assert "log loss 0.15 against 0.55, 0.65 before it is corrected" in said
+    worse = [{**row, "linked_log_loss": row.get("constant")} for row in rounds]
+    assert "foresaw this no better than the best" in words(review.section(of({**content, "rounds": worse})))
+    assert review.log_losses(rounds[:1]) is None
+
+
+def test_the_charts_hold_the_data(told: dict[str, Any]) -> None:
+    drawn = specs(review.section(of(told)))
+    assert list(drawn) == [
+        "Kept: recalled last time, and again",
+        "Gained: not recalled last time, and now",
+        "Foreseen and found",
+        "Share of the data that a round sees",
+        "Visits of an example",
+        "Strength of the memories",
+        "Until an example is due",
+    ]
+    kept, gained, foreseen, shares, visits, strength, _ = drawn.values()
+    for spec in drawn.values():
+        altair.Chart.from_dict(spec)  # raises where the schema is not met
+    for streak, place in (("1-2", 0), ("3+", 3)):
+        rows = [row for row in told["retention"] if row["streak"] == streak and row["count"] >= review.ENOUGH]
+        curve, rules, dots = (layer["data"]["values"] for layer in kept["layer"][place : place + 3])
+        assert [one["y"] for one in dots] == pytest.approx([row["share"] for row in rows], rel=1e-3)
+        assert [one["delay"] for one in dots] == pytest.approx([row["delay"] for row in rows], rel=1e-3)
+        assert [(one["low"], one["high"]) for one in rules] == [
+            pytest.approx((row["low"], row["high"]), rel=1e-3) for row in rows
+        ]
+        wanted = next(one for one in told["memory"]["curves"] if one["streak"] == streak)
+        assert [one["y"] for one in curve] == pytest.approx(wanted["recall"], rel=1e-3)
+    assert len(gained["layer"]) == 3
+    assert gained["layer"][0]["data"]["values"] == []  # no curve: no forgetting
+    assert [one["y"] for one in shares["layer"][0]["data"]["values"]] == pytest.approx(
+        [row["share"] for row in told["rounds"]], rel=1e-3
+    )
+    rows = [row for row in told["rounds"] if "predicted" in row]
+    for layer, key in enumerate(("recalled_again", "linked_predicted", "predicted")):
+        points = foreseen["layer"][layer]["data"]["values"]
+        assert [one["y"] for one in points] == pytest.approx([row[key] for row in rows], rel=1e-3)
+    assert [one["count"] for one in visits["layer"][0]["data"]["values"]] == told["visits"]["counts"]
+    assert visits["layer"][0]["data"]["values"][0]["from"] == told["visits"]["least"] - 0.5
+    bars = strength["layer"][0]["data"]["values"]
+    assert [one["count"] for one in bars] == told["memory"]["strength"]["counts"]
+    assert [one["from"] for one in bars] == pytest.approx(told["memory"]["strength"]["edges"][:-1], rel=1e-4)
+
+
+def test_every_round_stands_in_the_table(told: dict[str, Any], plain: dict[str, Any]) -> None:
+    made = str(review.section(of(told)))
+    assert made.count("<tr>") == 1 + len(told["rounds"])
+    assert "best constant</th>" in made
+    last = told["rounds"][-1]
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t", made.rpartition("<tr>")[2])
+    assert float(cells[0]) == pytest.approx(last["epoch"], rel=1e-2)
+    assert cells[1] == f"{last['visits']:,}"
+    assert float(cells[-2]) == pytest.approx(last["linked_log_loss"], rel=1e-2)
+    assert float(cells[-1]) == pytest.approx(last["constant"], rel=1e-2)
+    assert "best constant" not in str(review.section(of(plain)))
+    many = {**told, "rounds": told["rounds"] * 30}
+    assert "The last 300 rounds in numbers" in words(review.section(of(many)))
+
+
+def test_plain_shuffling_is_told_shorter_with_what_could_be_tried(plain: dict[str, Any]) -> None:
+    made = review.section(of(plain))
+    assert list(specs(made)) == ["Kept: recalled last time, and again", "Gained: not recalled last time, and now"]
+    said = words(made)
+    assert "Method shuffle : every example once a round, in random order." in said
+    assert "Every example was visited 12 times." in said
+    assert "--review forgetting_curve" in said
+    assert "memory model" not in said
+    assert "--review" not in words(review.section(of({**plain, "method": "infobatch"})))
+
+
+def test_after_the_first_round_there_is_nothing_to_remember_yet() -> None:
+    said = words(review.section(of(reviewed(epochs=1.0))))
+    assert "The first round is over: it saw 100 % of the 300 training examples. Every example was visited once." in said
+    assert "No example has come twice yet" in said
+    assert review.section(of({**reviewed(epochs=1.0), "rounds": []})) is None
+
+
+def test_how_far_back_nearly_all_was_seen() -> None:
+    shares = [{"share": share} for share in (0.5, 0.8, 0.98, 0.995, 1.0)]
+    assert review._coverage(shares) == "The last 4 together saw 100\u202f%. "
+    assert review._coverage(shares[2:]) == ""
+    assert review._coverage([]) == ""
+
+
+def test_a_control_and_a_recall_of_another_kind_are_said(told: dict[str, Any]) -> None:
+    said = words(review.section(of({**told, "permuted": True, "measure": "correct", "clock": "visits"})))
+    assert "As a control, it was shown the memory of other examples" in said
+    assert "counts as recalled when the network's answer is right" in said
+    assert "learning rate" not in said
+    assert "while the learning rate is at its highest" in words(review.section(of(told)))
+
+
+def test_few_visits_are_not_drawn_and_not_said() -> None:
+    rows = [
+        {"streak": "1-2", "most": 1.0, "delay": 0.7, "count": 19, "recalled": 19, "share": 1, "low": 0.8, "high": 1}
+    ]
+    made = review.section(of({"rounds": [{"epoch": 1.0, "share": 1.0}], "retention": rows}))
+    assert specs(made) == {}
+    assert "When they come back" not in words(made)
+
+
+def test_what_was_never_learned_is_shown_with_what_to_do(told: dict[str, Any]) -> None:
+    made = forgotten.section(of(told, reviewed={0: np.zeros((8, 8, 1), np.uint8)}))
+    said = words(made)
+    never = told["never_learned"]
+    assert never["count"] >= 30
+    assert "visited often and hardly ever recalled" in said
+    assert "is the label right, can the picture be read?" in said
+    assert "engram data 'my digits' finds pictures that stand under two labels." in said
+    assert f"{told['forgotten']['count']} examples of 300 were recalled and lost again at least twice" in said
+    for key in forgotten_keys():
+        for row in told[key]["examples"]:
+            lost = {0: "never recalled" if key == "never_learned" else "never lost", 1: "lost once", 2: "lost twice"}
+            times = lost.get(row["lapses"], f"lost {row['lapses']} times")
+            line = (
+                f"label {row['class']} recall {100 * row['recall']:.0f} % {row['visits']} visits {times} {row['name']}"
+            )
+            assert line in said
+    assert re.findall(r"<h3>([^<]*)</h3>", str(made)) == [
+        "Never learned",
+        "Forgotten again and again",
+        "Hard to the end",
+    ]
+    assert str(made).count('class="blank"') == sum(len(told[key]["examples"]) for key in forgotten_keys()) - 1
+    assert "Example digit/0.png, labelled class 0: " in str(made)
+
+
+def test_where_little_is_recalled_the_network_is_blamed(told: dict[str, Any]) -> None:
+    early = {**told, "seen": 300, "streaks": {"0": 160, "1-2": 140}}
+    assert "tells more of the network than of any example" in words(forgotten.section(of(early)))
+    later = {**told, "seen": 300, "streaks": {"0": 140, "1-2": 160}}
+    assert "tells more of the network" not in words(forgotten.section(of(later)))
+
+
+def test_where_nothing_was_lost_that_is_said(told: dict[str, Any]) -> None:
+    none: dict[str, Any] = {"count": 0, "examples": []}
+    said = words(forgotten.section(of({**told, "never_learned": none, "forgotten": none})))
+    assert said.startswith("No example that came often was left unlearned, and none was lost again and again.")
+    assert forgotten.section(of({**told, "never_learned": none, "forgotten": none, "hardest": none})) is None
+    one = {"count": 1, "examples": told["forgotten"]["examples"][:1]}
+    assert "1 example of 300 was recalled and lost again at least twice. They" in words(
+        forgotten.section(of({**told, "forgotten": one}))
+    )
+
+
+def hostile_copy(value: Any, evil: str) -> Any:
+    """The summary with every text replaced that is no word of ours."""
+    if isinstance(value, dict):
+        return {key: one if key == "streak" else hostile_copy(one, evil) for key, one in value.items()}
+    if isinstance(value, list):
+        return [hostile_copy(one, evil) for one in value]
+    return evil if isinstance(value, str) else value
+
+
+def test_whatever_the_summary_says_is_text(
+    tmp_path: Path, make_run: Make, told: dict[str, Any], hostile: list[str]
+) -> None:
+    folder = put(make_run(tmp_path / "a", epochs=1), hostile_copy(told, "".join(hostile)))
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "This section could not be drawn" not in text
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert not {"\x00", "\u202e"} & set(text)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"rounds": 3}', '{"rounds": [1]}', '{"forgotten": {"examples": 1}}']
+)
+def test_a_damaged_summary_is_a_note(tmp_path: Path, make_run: Make, content: str) -> None:
+    folder = make_run(tmp_path / "a", epochs=1)
+    (folder / "review.json").write_text(content)
+    run = run_folder.read(folder)
+    assert run.review == {}
+    assert len(run.notes) == bool(content)
+    assert all("review.json could not be read" in note for note in run.notes)
+    assert review.section(run) is None
+
+
+def test_damaged_pictures_leave_the_rest(tmp_path: Path, make_run: Make, told: dict[str, Any]) -> None:
+    folder = put(make_run(tmp_path / "a", epochs=1), told)
+    (folder / "pictures" / "review.npz").write_bytes(b"PK")
+    run = run_folder.read(folder)
+    assert "review.npz could not be read" in run.notes[0]
+    assert "no picture" in words(forgotten.section(run))
+
+
+def test_the_page_stays_small_with_photographs(tmp_path: Path, make_run: Make, told: dict[str, Any]) -> None:
+    named = [dict(told["hardest"]["examples"][0], index=index) for index in range(90)]
+    lists = (("never_learned", named[:36]), ("forgotten", named[36:72]), ("hardest", named[72:]))
+    full = {**told, **{key: {"count": len(rows), "examples": rows} for key, rows in lists}}
+    folder = put(make_run(tmp_path / "a", epochs=1), full, side=144, channels=3)
+    with np.load(folder / "pictures" / "review.npz") as arrays:
+        rough, index = arrays["pixels"], arrays["index"]
+    smooth = rough[:, ::12, ::12].repeat(12, 1).repeat(12, 2)
+    np.savez_compressed(folder / "pictures" / "review.npz", index=index, pixels=smooth)
+    assert len(index) == 90
+    assert report.write(folder).stat().st_size < 2_000_000
+
+
+def test_dots_of_two_groups_stand_apart_and_one_group_needs_no_legend() -> None:
+    rows = [(1.0, 0.9, 0.8, 0.95, 30.0)]
+    two = charts_review.retention([Group("a", rows), Group("b", rows)], x="delay", y="share")
+    first, second = (two["layer"][place]["data"]["values"][0]["x"] for place in (2, 5))
+    assert first * second == pytest.approx(1.0, rel=1e-3)
+    assert second / first == pytest.approx(charts_review.APART, rel=1e-3)
+    assert [layer["encoding"]["color"] for layer in two["layer"][:6]] == [{"datum": "a"}] * 3 + [{"datum": "b"}] * 3
+    one = charts_review.retention([Group("a", rows, colour="var(--series-3)")], x="delay", y="share")
+    assert len(one["layer"]) == 3
+    assert one["layer"][0]["encoding"]["color"] == {"value": "var(--series-3)"}
+    low, high = one["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert low < 1 < high
+
+
+def test_bars_stand_over_what_they_count() -> None:
+    whole = charts_review.bars([2, 3, 4], [5, 1], x="visits", y="examples")["layer"][0]
+    assert [(one["from"], one["to"], one["count"]) for one in whole["data"]["values"]] == [(1.5, 2.5, 5), (2.5, 3.5, 1)]
+    assert whole["encoding"]["x"]["axis"]["values"] == [2, 3]
+    log = charts_review.bars([0.5, 1.0, 2.0], [20_000, 1], x="strength", y="examples", log=True)["layer"][0]
+    assert [(one["from"], one["to"]) for one in log["data"]["values"]] == [(0.5, 1.0), (1.0, 2.0)]
+    assert log["encoding"]["x"]["scale"]["type"] == "log"
+    assert log["encoding"]["x"]["axis"]["values"] == [0.5, 1, 2]
+    assert (whole["encoding"]["y"]["axis"]["format"], log["encoding"]["y"]["axis"]["format"]) == (",d", "~s")
+
+
+def test_an_axis_names_no_more_powers_of_two_than_it_holds() -> None:
+    assert charts_review.powers(0.9, 4.1) == [1, 2, 4]
+    assert charts_review.powers(2**-6, 2**6) == [2.0**-6, 2.0**-4, 2.0**-2, 1, 4, 16, 64]
+    assert charts_review.powers(0.6, 0.9) == []

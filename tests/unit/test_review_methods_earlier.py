@@ -60,7 +60,7 @@ def test_the_largest_errors_are_kept(tmp_path):
     method = build("el2n", {"scores": path, "keep": 1.0})
     scores = method.scores.tolist()
     # for two classes p = (0.9, 0.1): the error is (0.1, -0.1)
-    assert scores[0] == pytest.approx((0.1**2 + 0.1**2) ** 0.5)
+    assert scores[0] == pytest.approx((0.1**2 + 0.1**2) ** 0.5, abs=1e-3)  # grades are kept in half precision
     assert scores[4] == float("inf")
     assert kept("el2n", path, 2, 5)[0] == {1, 4}
 
@@ -92,18 +92,17 @@ def test_a_ledger_that_does_not_fit_is_refused(name, tmp_path):
     assert "there is no file" in refused(str(tmp_path / "none.parquet"))
     assert "ledger.parquet" in refused(str(tmp_path))
     (tmp_path / "text.parquet").write_text("not one", encoding="utf-8")
-    assert "is no Parquet file" in refused(str(tmp_path / "text.parquet"))
+    assert "cannot be read as a ledger" in refused(str(tmp_path / "text.parquet"))
     path = written(tmp_path, recall=[0.5] * 4)
     assert "is of 4 examples, the data set has 3" in refused(path)
     assert "is of 4 examples, the data set has 5" in refused(path, 5)
-    assert "not those of a whole data set" in refused(written(tmp_path, [0, 1, 1], recall=[0.5] * 3))
-    assert "not those of a whole data set" in refused(written(tmp_path, [1, 2], recall=[0.5] * 3))
+    assert "is no whole ledger" in refused(written(tmp_path, [0, 1, 1], recall=[0.5] * 3))
+    assert "is no whole ledger" in refused(written(tmp_path, [1, 2], recall=[0.5] * 3))
     parquet.write_table(arrow.table({"index": [0, 1, 2]}), tmp_path / "few.parquet")
-    missing = "recall, visits" if name == "el2n" else "lapses, streak"
-    assert f"has no column {missing}" in refused(str(tmp_path / "few.parquet"))
+    assert "has no column" in refused(str(tmp_path / "few.parquet"))
     none = {name: arrow.array([], arrow.float32()) for name in ("index", *COLUMNS)}
     parquet.write_table(arrow.table(none), tmp_path / "empty.parquet")
-    assert "not those of a whole data set" in refused(str(tmp_path / "empty.parquet"))
+    assert "at least one example" in refused(str(tmp_path / "empty.parquet"))
     with pytest.raises(UserError, match="keep cannot be 0"):
         build(name, {"scores": path, "keep": 0})
 

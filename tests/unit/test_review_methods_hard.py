@@ -58,6 +58,7 @@ def test_importance_begins_with_everything_and_prefers_the_new():
     assert counted(build("importance", {"floor": 0.0}), ledger, 1, 300)[3] == pytest.approx(1 / 1.6, abs=0.12)
     hard = ledger_of([6.0, 2.0, 0.0], visits=[1, 1, 0])
     assert counted(build("importance", {"floor": 0.0}), hard, 1, 300)[2] == pytest.approx(6 / 14, abs=0.12)
+    assert counted(build("importance", {"floor": 0.0}), ledger_of([-1.0, 2.0]), 1, 20) == [0.0, 1.0]
     assert counted(build("importance"), ledger_of([0.0, 0.0]), 1, 300) == pytest.approx([0.5, 0.5], abs=0.12)
 
 

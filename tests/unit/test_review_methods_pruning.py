@@ -234,6 +234,8 @@ def test_seta_slides_a_window_from_easy_to_hard():
     method = build("seta", {"window": 0.4, "cut": 0.0})
     assert [groups(round_)[0] for round_ in range(1, 5)] == [{1, 2}, {2, 3}, {3, 4}, {0, 1}]
     assert groups(1)[1] == 40
+    method = build("seta", {"window": 0.05, "cut": 0.0})
+    assert [groups(round_)[0] for round_ in range(1, 4)] == [{1}, {2}, {3}]
 
 
 def test_seta_cuts_a_tenth_at_random_also_at_the_end():

@@ -9,6 +9,7 @@ from engram.errors import UserError
 from engram.review.ledger import Ledger
 from engram.review.method import Method
 from engram.review.methods import build
+from engram.review.methods._rounds import soonest
 from engram.review.methods.due import Due
 from engram.review.methods.repeat_before_forgetting import KERNELS, delays, fitted
 from rounds import counted, ledger_of, moment, observed
@@ -22,6 +23,18 @@ RECALL = {
     "secant": lambda x, tau: 2 / (math.exp(-tau * x) + math.exp(tau * x)),
 }
 """The paper's table of kernels, x = loss times delay over strength."""
+
+
+def test_the_soonest_come_in_random_order_and_equal_ones_at_random():
+    wait = torch.tensor([3.0, 3.0, 0.0, -1.0, 3.0, -2.0])
+    counts, places = torch.zeros(6), torch.zeros(6)
+    for seed in range(600):
+        chosen = soonest(wait, 4, moment(seed=seed))
+        counts[chosen] += 1 / 600
+        places[chosen] += torch.arange(4) / 600
+    assert counts.tolist() == pytest.approx([1 / 3, 1 / 3, 1, 1, 1 / 3, 1], abs=0.08)
+    assert (places / counts).tolist() == pytest.approx([1.5] * 6, abs=0.3)
+    assert len(soonest(wait, 9, moment())) == 6
 
 
 def test_there_are_six_kernels():
@@ -45,6 +58,7 @@ def test_tau_gives_the_accuracies_after_one_round(kernel):
     assert RECALL[kernel](0.4 / strength, capped) == pytest.approx(0.9, rel=1e-5)
     assert fitted(kernel, torch.zeros(2), torch.ones(2), strength) == 0
     assert fitted(kernel, torch.zeros(0), torch.zeros(0), 0.0) == 0
+    assert delays(kernel, torch.tensor([-0.1, 0.0]), strength, tau, 0.5).tolist() == [math.inf] * 2
 
 
 def test_tau_is_a_ratio_of_sums():
@@ -193,7 +207,7 @@ def test_due_dates_follow_the_fitted_curve():
 
 
 def test_fuzz_moves_an_interval_by_up_to_a_quarter_until_the_next_visit():
-    ledger = ledger_of([1.0] * 4000, strength=[1.0] * 4000)
+    ledger = ledger_of([1.0] * 4000, strength=[1.0] * 4000, difficulty=[1.0] * 4000)
     method = build("due")
     interval = float(method.memory.interval(0.9, ledger.strength[:1], ledger.difficulty[:1]))
     method.choose(ledger, moment(clock=0.0, batch_size=4000))  # the visit that draws the fuzz
@@ -216,7 +230,7 @@ def test_new_examples_are_due_and_weights_are_the_rounds_since():
     for visited in ([0, 1, 2], [0], [0, 1]):
         method.fold(observed(visited, [1.0] * len(visited), [1.0] * len(visited)), ledger)
     ledger.grow(4)
-    ledger.strength[0] = 1e6
+    ledger.last[0] = 100.0
     round_ = method.choose(ledger, moment(clock=100.0))
     weights = dict(zip(round_.indices.tolist(), round_.weights.tolist(), strict=True))
     assert weights == {1: 1.0, 2: 3.0, 3: 1.0}
@@ -274,3 +288,13 @@ def test_settings_out_of_range_are_refused_by_name(name, settings):
     with pytest.raises(UserError) as caught:
         build(name, settings)
     assert f"{name}: {next(iter(settings))} cannot be" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["due", "fsrs", "sm2_due"])
+def test_no_interval_is_longer_than_the_longest(name):
+    ledger = ledger_of([1.0, 1.0], strength=[1e4, 1e4], difficulty=[1.0, 1.0], last=[0.0, 2.0])
+    method = build(name, {"fuzz": 0.0, "longest": 5.0})
+    assert method.choose(ledger, moment(clock=5.5, batch_size=1)).indices.tolist() == [0]
+    assert len(method.choose(ledger, moment(clock=7.5, batch_size=1)).indices) == 2
+    assert len(build(name).choose(ledger, moment(clock=15.0, batch_size=1)).indices) == 1
+    assert len(build(name).choose(ledger, moment(clock=18.5, batch_size=1)).indices) == 2

@@ -100,17 +100,19 @@ class Method:
         """The reverse of `state_dict`."""
 
 
-def even(steps: int, quota: int) -> list[int]:
-    """`steps` cut into rounds of about `quota`, alike to within one step.
+def even(steps: int, quota: int, most: int | None = None) -> list[int]:
+    """`steps` cut into rounds of about `quota` and at most `most`, alike to within one step.
 
     >>> even(10, 4)
     [5, 5]
     >>> even(3, 4)
     [3]
+    >>> even(11, 8), even(11, 8, 10)
+    ([11], [5, 6])
     """
     if steps <= 0:
         return []
-    number = max(1, round(steps / max(1, quota)))
+    number = max(1, round(steps / max(1, quota)), -(-steps // (most or steps)))
     return [steps * (place + 1) // number - steps * place // number for place in range(number)]
 
 

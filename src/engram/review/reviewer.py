@@ -86,6 +86,8 @@ class Reviewer:
         self.labels = labels
         self.ledger = Ledger(examples)
         self.permutation = torch.randperm(examples, generator=generator(seed, PERMUTATION)) if permuted else None
+        # decided once: a schedule of the learning rate is laid over it, also where examples come during the run
+        self.total_steps = max(1, round(epochs * self.steps_per_pass / method.charge))
         self.planned = method.plan(self.steps_per_pass, self.total_steps)
         self.round = -1  # none has begun
         self.steps = 0
@@ -109,10 +111,6 @@ class Reviewer:
         """Batches of one visit to every example."""
         number = len(self.ledger) / self.batch_size
         return max(1, int(number) if self.drop_last else math.ceil(number))
-
-    @property
-    def total_steps(self) -> int:
-        return max(1, round(self.epochs * self.steps_per_pass / self.method.charge))
 
     @property
     def rounds(self) -> int:
@@ -375,6 +373,8 @@ class Reviewer:
             "ledger": self.ledger.state_dict(),
             "method": dict(self.method.state_dict()),
             "memory": {} if self.method.memory is None else dict(self.method.memory.state_dict()),
+            "total_steps": self.total_steps,
+            "planned": self.planned,
             "round": self.round,
             "steps": self.steps,
             "position": self.position,
@@ -406,6 +406,7 @@ class Reviewer:
         self.method.load_state_dict(state["method"])
         if self.method.memory is not None:
             self.method.memory.load_state_dict(state["memory"])
+        self.total_steps, self.planned = int(state["total_steps"]), state["planned"]
         self.round, self.steps, self.position = int(state["round"]), int(state["steps"]), int(state["position"])
         self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
         self.order = state["order"].to("cpu", torch.int64)

@@ -1,46 +1,29 @@
-"""What an earlier run remembered of the same examples: the ledger it exported."""
+"""What an earlier run remembered of the same examples, and the part of them that its scores choose."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyarrow
-import pyarrow.parquet
 import torch
 from torch import Tensor
 
 from engram.errors import UserError
+from engram.review import export
+from engram.review.ledger import Ledger
 from engram.review.method import Moment
 from engram.review.methods._subset import Subset
 
 
-def read_ledger(method: str, path: str, columns: Sequence[str]) -> dict[str, Tensor]:
-    """Columns of an exported ledger in the order of its examples, float64.
+def earlier(method: str, path: str) -> Ledger:
+    """The ledger that an earlier run exported.
 
     Raises:
-        UserError: no path, no Parquet file there, a column is missing, or its rows are not those of a whole data set.
+        UserError: no path, no file there, or no whole ledger in it.
     """
-    export = "train once with any review, and give the ledger.parquet of its run folder"
+    then = "train once with any review, and give the ledger.parquet of its run folder"
     if not path:
-        raise UserError(f"{method} needs the ledger of an earlier run as `scores`", then=export)
+        raise UserError(f"{method} needs the ledger of an earlier run as `scores`", then=then)
     if not Path(path).is_file():
-        raise UserError(f"{method}: there is no file {path}", then=export)
-    try:
-        names = pyarrow.parquet.read_schema(path).names
-        missing = [name for name in ("index", *columns) if name not in names]
-        table = {} if missing else pyarrow.parquet.read_table(path, columns=["index", *columns]).to_pydict()
-    except (pyarrow.ArrowException, OSError) as fault:
-        raise UserError(f"{method}: {path} is no Parquet file that can be read: {fault}".splitlines()[0]) from fault
-    if missing:
-        raise UserError(f"{method}: {path} has no column {', '.join(missing)}", allowed="a ledger that engram exported")
-    indices = np.asarray(table["index"])
-    if not len(indices) or not np.array_equal(np.sort(indices), np.arange(len(indices))):
-        raise UserError(
-            f"{method}: the rows of {path} are not those of a whole data set",
-            allowed=f"each example once, index 0 to {max(0, len(indices) - 1)}",
-        )
-    order = np.argsort(indices)
-    return {name: torch.from_numpy(np.asarray(table[name], dtype=np.float64)[order]) for name in columns}
+        raise UserError(f"{method}: there is no file {path}", then=then)
+    return export.read(path)
 
 
 class Scored(Subset):

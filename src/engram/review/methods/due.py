@@ -10,8 +10,8 @@ over the run every example has about the same total weight; the round's mean is 
 
 Helps by being easy to explain: this is what spaced repetition programs do. In small runs of ours it came to what
 drawing by predicted forgetting gives on CIFAR-10, and stayed behind it on MNIST (99.10 and 99.17 %). Hurts where the
-model is wrong: an interval that is too long is not noticed before it ends. The size of a round follows from what is
-due.
+model is wrong: an interval that is too long is not noticed before it ends, so that none is longer than `longest`. The
+size of a round follows from what is due.
 
 For networks: SRT (arXiv 2608.17530) does this with SM-2 in continued pre-training. Where we differ from the programs
 for people: intervals are in clock units, and the model's curve is fitted to the network's own record; the fuzz is 25
@@ -45,10 +45,11 @@ class Due(Method):
 
     least_share = 0.02
 
-    def __init__(self, *, name: str, memory: str, retention: float, fuzz: float, weigh: bool) -> None:
+    def __init__(self, *, name: str, memory: str, retention: float, fuzz: float, longest: float, weigh: bool) -> None:
         self.memory = self.model = memories.build(memory)
         self.retention = number(name, "retention", retention, 0.01, 0.99)
         self.fuzz = number(name, "fuzz", fuzz, 0, 1)
+        self.longest = number(name, "longest", longest, 0, above=True)
         self.weighs = weigh
         self.fuzz_of = torch.zeros(0)
         self.missed = torch.zeros(0, dtype=torch.int32)
@@ -56,7 +57,7 @@ class Due(Method):
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         self._grow(ledger)
         # not from ledger.due, which is as old as the visit: the fit has moved the curve since
-        interval = self.model.interval(self.retention, ledger.strength, ledger.difficulty)
+        interval = self.model.interval(self.retention, ledger.strength, ledger.difficulty).clamp_max(self.longest)
         wait = ledger.last + interval * (1.0 + self.fuzz_of) - moment.clock
         wait = torch.where(ledger.seen, wait, -torch.inf)
         indices = soonest(wait, least_of(self.least_share, ledger, moment), moment)
@@ -82,13 +83,21 @@ class Due(Method):
 
 
 @register("review", paper="Wozniak 1990, Optimization of learning; FSRS, Ye et al. 2022", year=1990)
-def due(*, memory: str = "exponential", retention: float = 0.9, fuzz: float = 0.25, weigh: bool = False) -> Method:
+def due(
+    *,
+    memory: str = "exponential",
+    retention: float = 0.9,
+    fuzz: float = 0.25,
+    longest: float = 16.0,
+    weigh: bool = False,
+) -> Method:
     """Visits examples when their predicted recall has fallen to the wanted retention.
 
     Args:
         memory: the memory model, see `engram show memories`.
         retention: predicted recall at which an example is due.
         fuzz: share of an interval by which it is lengthened or shortened at random.
+        longest: no interval is longer, clock units; the fuzz comes on top.
         weigh: weigh a visit by the rounds since the last one.
     """
-    return Due(name="due", memory=memory, retention=retention, fuzz=fuzz, weigh=weigh)
+    return Due(name="due", memory=memory, retention=retention, fuzz=fuzz, longest=longest, weigh=weigh)

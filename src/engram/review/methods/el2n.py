@@ -31,7 +31,7 @@ import torch
 from engram.augment.grammar import number
 from engram.registry import register
 from engram.review.method import Method
-from engram.review.methods._earlier import Scored, read_ledger
+from engram.review.methods._earlier import Scored, earlier
 
 
 @register("review", paper="Paul et al., Deep Learning on a Data Diet, NeurIPS 2021, section 2", year=2021, static=True)
@@ -43,6 +43,6 @@ def el2n(*, scores: str = "", keep: float = 0.5) -> Method:
         keep: share of the examples that is kept.
     """
     keep = number("el2n", "keep", keep, 0, 1, above=True)
-    ledger = read_ledger("el2n", scores, ("recall", "visits"))
-    errors = 2**0.5 * (1.0 - ledger["recall"])
-    return Scored(name="el2n", path=scores, scores=torch.where(ledger["visits"] > 0, errors, torch.inf), keep=keep)
+    ledger = earlier("el2n", scores)
+    errors = torch.where(ledger.seen, 2**0.5 * (1.0 - ledger.recall.float()), torch.inf)
+    return Scored(name="el2n", path=scores, scores=errors, keep=keep)

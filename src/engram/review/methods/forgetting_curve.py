@@ -70,7 +70,7 @@ class ForgettingCurve(Method):
         first = min(steps_per_pass, total_steps)
         last = min(round(self.tail * total_steps), total_steps - first)
         quota = max(1, round((1.0 - float(self.save)) * steps_per_pass))
-        return [first, *even(total_steps - first - last, quota), *whole_passes(steps_per_pass, last)]
+        return [first, *even(total_steps - first - last, quota, steps_per_pass), *whole_passes(steps_per_pass, last)]
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         everything = not bool(ledger.seen.any()) or moment.spent >= 1.0 - self.tail - 1e-9

@@ -22,7 +22,7 @@ import torch
 from engram.augment.grammar import number
 from engram.registry import register
 from engram.review.method import Method
-from engram.review.methods._earlier import Scored, read_ledger
+from engram.review.methods._earlier import Scored, earlier
 
 
 @register("review", paper="Toneva et al., Example Forgetting, ICLR 2019, section 5", year=2019, static=True)
@@ -34,7 +34,7 @@ def forgetting_events(*, scores: str = "", keep: float = 0.7) -> Method:
         keep: share of the examples that is kept.
     """
     keep = number("forgetting_events", "keep", keep, 0, 1, above=True)
-    ledger = read_ledger("forgetting_events", scores, ("lapses", "streak"))
-    never_learned = (ledger["lapses"] == 0) & (ledger["streak"] == 0)
-    counts = torch.where(never_learned, torch.inf, ledger["lapses"])
+    ledger = earlier("forgetting_events", scores)
+    never_learned = (ledger.lapses == 0) & (ledger.streak == 0)
+    counts = torch.where(never_learned, torch.inf, ledger.lapses.float())
     return Scored(name="forgetting_events", path=scores, scores=counts, keep=keep)

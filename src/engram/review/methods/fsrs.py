@@ -16,12 +16,13 @@ from engram.review.methods.due import Due
 
 
 @register("review", paper="FSRS; Ye et al., KDD 2022", year=2022)
-def fsrs(*, retention: float = 0.9, fuzz: float = 0.25, weigh: bool = False) -> Method:
+def fsrs(*, retention: float = 0.9, fuzz: float = 0.25, longest: float = 16.0, weigh: bool = False) -> Method:
     """Visits examples when FSRS predicts that their recall has fallen to the wanted retention.
 
     Args:
         retention: predicted recall at which an example is due.
         fuzz: share of an interval by which it is lengthened or shortened at random.
+        longest: no interval is longer, clock units; the fuzz comes on top.
         weigh: weigh a visit by the rounds since the last one.
     """
-    return Due(name="fsrs", memory="fsrs", retention=retention, fuzz=fuzz, weigh=weigh)
+    return Due(name="fsrs", memory="fsrs", retention=retention, fuzz=fuzz, longest=longest, weigh=weigh)

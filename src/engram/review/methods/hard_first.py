@@ -36,7 +36,9 @@ class HardFirst(Method):
         return Round(moment.shuffle(order[hardest]))
 
 
-@register("review", paper="after Loshchilov and Hutter, Online Batch Selection, 2016, section 3", year=2016)
+@register(
+    "review", paper="after Loshchilov and Hutter, Online Batch Selection, 2016, section 3", year=2016, starves=True
+)
 def hard_first(*, share: float = 0.5) -> Method:
     """The examples with the largest last loss, every round.
 

@@ -106,7 +106,7 @@ def inverse(kernel: str, recall: Tensor) -> Tensor:
 
 def fitted(kernel: str, losses: Tensor, accuracies: Tensor, strength: float) -> float:
     """The tau with which the kernel gives these accuracies after one round; 0 where there is nothing to fit."""
-    x = losses / max(strength, 1e-12)
+    x = losses / strength
     amount = float((x**2 if kernel in SQUARED else x).sum())
     return float(inverse(kernel, accuracies.clamp_max(SUREST)).sum()) / amount if amount > 0 else 0.0
 

@@ -15,12 +15,13 @@ from engram.review.methods.due import Due
 
 
 @register("review", paper="Wozniak 1990, Optimization of learning, section 3.2 (algorithm SM-2)", year=1990)
-def sm2_due(*, retention: float = 0.9, fuzz: float = 0.25, weigh: bool = False) -> Method:
+def sm2_due(*, retention: float = 0.9, fuzz: float = 0.25, longest: float = 16.0, weigh: bool = False) -> Method:
     """Visits examples when the interval that SuperMemo 2 gave them is over.
 
     Args:
         retention: predicted recall at which an example is due; 0.9 is where SuperMemo's intervals end.
         fuzz: share of an interval by which it is lengthened or shortened at random.
+        longest: no interval is longer, clock units; the fuzz comes on top.
         weigh: weigh a visit by the rounds since the last one.
     """
-    return Due(name="sm2_due", memory="sm2", retention=retention, fuzz=fuzz, weigh=weigh)
+    return Due(name="sm2_due", memory="sm2", retention=retention, fuzz=fuzz, longest=longest, weigh=weigh)

@@ -144,7 +144,7 @@ def test_show(tmp_path):
     assert {json.loads(row)["name"] for row in rows} >= {"mlp", "lenet5", "resnet20", "plain34"}
     assert "did you mean: resnet20" in refused("show", "models", "resnet2o", cwd=tmp_path)
     assert "did you mean: models" in refused("show", "model_s", cwd=tmp_path)
-    for kind in ("schedules", "augmentations", "sources"):
+    for kind in ("schedules", "augmentations", "sources", "memories"):
         assert engram("show", kind, cwd=tmp_path).returncode == 0
 
 

@@ -17,8 +17,9 @@ the first number still is a strength to plot and to compare, and both are finite
 computed with and put back. Room is left for three integrators; with the defaults their curve stays within 0.015 of the
 default of `power_law` over delays from 0 to 200.
 
-Helps by explaining spacing with few parameters. Hurts by cost: the interval has no formula and is found by Newton's
-method; and a strong memory is predicted to stay at the ceiling for a while.
+Helps by explaining spacing with few parameters. Hurts by cost, for the interval has no formula and is found by Newton's
+method; by predicting that a strong memory stays at the ceiling for a while; and by promising too little after a lapse,
+which the calibration link mends.
 
 In the paper: 100 integrators in place of 3, time constants and weights fitted to the forgetting after one session,
 boost 9. Where we differ: a lapse leaves the share `lapse` of each integrator (1 in the paper, where even a failed trial

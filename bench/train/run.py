@@ -243,7 +243,7 @@ def pilot(
 
 
 def accuracy(chosen: argparse.Namespace) -> None:
-    """Whole trainings with all threads, one after the other, a seed at a time over all programs."""
+    """Whole trainings one after the other, a seed at a time over all programs; with all threads unless told otherwise."""
     workload = WORKLOADS[chosen.workload]
     epochs = chosen.epochs or workload.epochs
     load(workload, chosen.data, "train"), load(workload, chosen.data, "test")
@@ -257,9 +257,15 @@ def accuracy(chosen: argparse.Namespace) -> None:
                 continue
             words = ["accuracy", "--workload", workload.name, "--mode", program.mode, "--data", chosen.data]
             words += ["--seed", str(seed), "--epochs", str(epochs)]
-            worker = Worker(program.script, words, cores(), logs / f"{program.script}-{program.mode[:4]}-{seed}.log")
+            worker = Worker(
+                program.script,
+                words,
+                chosen.threads or cores(),
+                logs / f"{program.script}-{program.mode[:4]}-{seed}.log",
+            )
             worker.stop()
-            row = {**key, **worker.facts, "commit": commit(), "load": os.getloadavg()[0]}
+            row = {**key, **worker.facts, "threads": chosen.threads or cores()}
+            row |= {"commit": commit(), "load": os.getloadavg()[0]}
             results["accuracy"].append(row)
             write(results)
             print(f"  {program.row}, seed {seed}: {100 * row['accuracy']:.2f} % in {row['wall']:.0f} s", flush=True)
@@ -287,6 +293,7 @@ def main() -> None:
     tasks.choices["speed"].add_argument("--settings", nargs="+", choices=list(SETTINGS))
     tasks.choices["speed"].add_argument("--seed", type=int, default=0)
     tasks.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    tasks.choices["accuracy"].add_argument("--threads", type=int, help="instead of all; on a busy machine, 1")
     tasks.choices["accuracy"].add_argument("--epochs", type=int, help="instead of the workload's own")
     tasks.add_parser("table").add_argument("workloads", nargs="*", default=list(WORKLOADS))
     chosen = parser.parse_args()

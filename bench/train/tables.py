@@ -52,7 +52,7 @@ def table(results: dict[str, Any]) -> str:
         titles += [unit, "Engram is", "of the peak"]
         columns += speed_columns(results, names, setting, clock)
     if results["accuracy"]:
-        titles += ["test accuracy", "training, s"]
+        titles += ["test accuracy", "training, CPU s"]
         columns += accuracy_columns(results, names)
     lines = [f"### {workload['name']}", ""]
     lines.append(f"{workload['parameters']:,} parameters, {workload['macs']:,} multiply-adds an image, batch 128. ")
@@ -99,7 +99,7 @@ def speed_columns(results: dict[str, Any], names: list[str], setting: str, clock
 
 
 def accuracy_columns(results: dict[str, Any], names: list[str]) -> list[list[str]]:
-    """Mean test accuracy with its deviation over seeds, and the wall time of a training; each program's longest."""
+    """Mean test accuracy with its deviation over seeds, and the CPU time of a training; each program's longest."""
     found: list[list[str]] = [[], []]
     for name in names:
         own = [row for row in results["accuracy"] if row["program"] == name]
@@ -108,7 +108,7 @@ def accuracy_columns(results: dict[str, Any], names: list[str]) -> list[list[str
         values = [100 * row["accuracy"] for row in done]
         spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
         found[0].append(f"{mean(values):.2f}{spread} % ({longest} epochs, n = {len(values)})" if values else "")
-        found[1].append(f"{median(row['wall'] for row in done):,.0f}" if done else "")
+        found[1].append(f"{median(row['cpu'] for row in done):,.0f}" if done else "")
     return found
 
 

@@ -170,10 +170,16 @@ class Reviewer:
     def _choose(self, moment: Moment) -> Round:
         if self.permutation is None:
             return self.method.choose(self.ledger, moment)
+        return self.method.choose(self.ledger.rows(self.permutation.to(self.ledger.device)), moment)
+
+    def _tell(self, observed: Observed) -> None:
+        """Let the method learn from a round; in the control, each row's visits are those of the example it shows."""
+        if self.permutation is None:
+            self.method.fold(observed, self.ledger)
+            return
         permutation = self.permutation.to(self.ledger.device)
-        chosen = self.method.choose(self.ledger.rows(permutation), moment)
-        inverse = torch.argsort(permutation)
-        return replace(chosen, indices=inverse[chosen.indices.to(inverse.device)])
+        shown = replace(observed, indices=torch.argsort(permutation)[observed.indices])
+        self.method.fold(shown, self.ledger.rows(permutation))
 
     def _fitted(self, chosen: Round, left: int) -> tuple[Tensor, Tensor | None, int]:
         """The round in whole batches, no more than are left, and not smaller than the method's least share."""
@@ -185,6 +191,8 @@ class Reviewer:
             more = more[~torch.isin(more, order)][: least - len(order)]
             order = torch.cat([order, more])
             weights = None if weights is None else torch.cat([weights, torch.ones(len(more))])
+            mixed = torch.randperm(len(order), generator=self.rng)
+            order, weights = order[mixed], None if weights is None else weights[mixed]
         full_pass = len(order) == len(self) and not self.drop_last
         number = len(order) if full_pass else max(1, len(order) // self.batch_size) * self.batch_size
         number = min(number, left * self.batch_size, len(order))
@@ -305,7 +313,7 @@ class Reviewer:
         observed = self.observed()
         memory = self.method.memory
         record = self.ledger.record(observed, memory, retention=self.method.retention)
-        self.method.fold(observed, self.ledger)
+        self._tell(observed)
         self.pending.clear()
         self._describe(observed, record)
         if memory is not None:

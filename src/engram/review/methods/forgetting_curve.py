@@ -1,7 +1,7 @@
 """Review along the forgetting curve: an example is visited the more likely, the more likely it has been forgotten.
 
-The memory model says how much of what was known of an example at its last visit is left now, R = recall(delay,
-strength, difficulty). What was known is its average grade m. Predicted recall relaxes from m towards what the network
+The memory model says how much of what was known of an example at its last visit is left now, R = left(delay, strength,
+difficulty). What was known is its average grade m. Predicted recall relaxes from m towards what the network
 knows of any example, mu, and never above m:
 
     r = mu' + (m - mu') R,    mu' = min(m, mu)
@@ -96,7 +96,7 @@ class ForgettingCurve(Method):
         base = torch.minimum(known, population)
         kept = torch.ones_like(known)
         if self.forgetting and self.memory is not None:
-            kept = self.memory.recall((clock - ledger.last).clamp_min(0), ledger.strength, ledger.difficulty)
+            kept = self.memory.left((clock - ledger.last).clamp_min(0), ledger.strength, ledger.difficulty)
         return torch.where(seen, base + (known - base) * kept, 0.0)
 
     def wanted(self, recall: Tensor, ledger: Ledger, moment: Moment) -> int:

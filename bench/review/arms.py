@@ -1,0 +1,49 @@
+"""The methods that are compared, and the four trials each is tuned by: as many for all, on validation data.
+
+A trial is a set of settings over the workload's own; `rate` multiplies the workload's learning rate.
+"""
+
+from typing import Any
+
+Trial = dict[str, Any]
+
+TRIALS: dict[str, tuple[Trial, ...]] = {
+    # plain shuffling with a complete schedule at the same visits, its rate tuned for them: the baseline to beat
+    "shuffle": ({"rate": 1}, {"rate": 0.5}, {"rate": 2}, {"rate": 3}),
+    "infobatch": ({}, {"rate": 2}, {"review.drop": 0.8}, {"review.drop": 0.8, "review.rescale": "normalised"}),
+    "order_dp": ({}, {"rate": 2}, {"review.pool": 0.8}, {"review.top": 0.4}),
+    "repb": ({}, {"rate": 2}, {"review.rho": 0.8}, {"review.rho": 0.8, "rate": 2}),
+    "seta": ({}, {"rate": 2}, {"review.cut": 0.3}, {"review.window": 0.7}),
+    "leitner": ({}, {"rate": 2}, {"review.boxes": 3}, {"review.jitter": 0.5}),
+    "repeat_before_forgetting": ({}, {"rate": 2}, {"review.eta": 0.8}, {"review.kernel": "gaussian"}),
+    "rs2": ({}, {"rate": 2}, {"review.share": 0.3}, {"review.share": 0.3, "rate": 2}),
+    "selective_backprop": ({}, {"rate": 2}, {"review.form": "rank"}, {"review.beta": 2.0}),
+    "forgetting_curve": ({}, {"rate": 2}, {"review.save": 0.7}, {"review.save": 0.7, "rate": 2}),
+    "auto": ({}, {"rate": 2}, {"review.retention": 0.95}, {"review.retention": 0.8}),
+}
+"""Published settings first. `auto` is the forgetting curve that saves by itself."""
+
+BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": "auto"}}
+"""What an arm is, where its name is not the method's."""
+
+CONTROLS: dict[str, Trial] = {
+    "permuted": {"review.permuted": True},
+    "no forgetting": {"review.forgetting": False},
+}
+"""Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay."""
+
+
+def settings(name: str, trial: Trial, lr: float) -> Trial:
+    """The recipe's settings of a trial of an arm."""
+    own = {**BASE.get(name, {"review": name}), **trial}
+    rate = own.pop("rate", 1)
+    return {**own, "optimizer.lr": lr * rate}
+
+
+def label(trial: Trial) -> str:
+    """A trial in words.
+
+    >>> label({"review.save": 0.7, "rate": 2})
+    'save=0.7 rate=2'
+    """
+    return " ".join(f"{key.removeprefix('review.')}={value}" for key, value in trial.items()) or "as published"

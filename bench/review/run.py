@@ -1,0 +1,191 @@
+"""Compare review methods at equal visits: tune each on validation data, then decide once on test data.
+
+    python bench/review/run.py tune mnist --data DIR              four trials of every method, 2 seeds, half the visits
+    python bench/review/run.py decide mnist --data DIR            the tuned methods and their controls, 5 seeds
+    python bench/review/run.py table                              what bench/results/ holds, as Markdown
+
+Every budget (25, 50, 75, 100 % of the full run's visits) is its own run with its own complete schedule. Each pair of
+workload and budget is a study (`engram compare` shows it), kept in the cache folder, so that a run that was stopped
+goes on; the figures go to bench/results/review_WORKLOAD.json after every study. DIR holds `cifar10/` and `mnist/`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import arms
+from workloads import WORKLOADS, Workload
+
+import engram
+from engram.study.study import begin
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = ROOT / "bench" / "results"
+BUDGETS = (0.5, 0.25, 1.0, 0.75)
+TUNED_AT = 0.5
+TUNING_SEEDS = (100, 101)  # not among those that decide
+MARGIN = {"mnist": 0.001, "digits": 0.005}  # accuracy within which a method is as good as another, fixed beforehand
+DEFAULT_MARGIN = 0.005
+
+
+def commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "src") else "")
+
+
+def read(workload: Workload) -> dict[str, Any]:
+    path = RESULTS / f"review_{workload.name}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    facts = {"name": workload.name, "about": workload.about, "saturated": workload.saturated, "epochs": workload.epochs}
+    return {"workload": facts, "commands": [], "trials": {}, "tuned": {}, "budgets": {}}
+
+
+def write(workload: Workload, results: dict[str, Any]) -> None:
+    path = RESULTS / f"review_{workload.name}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def base(workload: Workload, chosen: argparse.Namespace) -> dict[str, Any]:
+    """What all runs of a workload have in common."""
+    cache = Path(chosen.cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    data = workload.make(Path(chosen.data), cache)
+    return {"data": str(data), "schedule": "one_cycle", "save_every": 1e9, **workload.settings}
+
+
+def run_study(path: Path, compared: dict[str, dict[str, Any]], seeds: tuple[int, ...], **settings: Any) -> Any:
+    """The study of these arms, begun or gone on with."""
+    told = {"done": 0}
+
+    def say(row: Any) -> None:
+        if row.get("event") == "run":
+            told["done"] += 1
+            print(f"  {told['done']:4} {row.get('arm')} seed {row.get('seed')}: {row.get('status')}", flush=True)
+
+    from engram.study.study import study
+
+    if (path / "study.toml").exists():
+        from engram.study import plan
+
+        return begin(plan.load(path / "study.toml"), path, jobs=settings.get("jobs"), sinks=[say])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return study(arms=compared, seeds=seeds, equal="none", output=str(path), sinks=[say], **settings)
+
+
+def tune(chosen: argparse.Namespace) -> None:
+    """Four trials of every method on validation data, at half of the visits; the best mean is kept."""
+    workload = WORKLOADS[chosen.workload]
+    results = read(workload)
+    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
+    names = chosen.only or list(arms.TRIALS)
+    compared = {
+        f"{name}: {arms.label(trial)}": arms.settings(name, trial, workload.lr)
+        for name in names
+        for trial in arms.TRIALS[name]
+    }
+    path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
+    done = run_study(path, compared, TUNING_SEEDS, measure="validation.accuracy", jobs=chosen.jobs, **common)
+    rows = done.tables.runs
+    for name in names:
+        means = []
+        for trial in arms.TRIALS[name]:
+            label = f"{name}: {arms.label(trial)}"
+            values = [row["validation.accuracy"] for row in rows if row["arm"] == label]
+            failed = None in values  # a trial that diverges with any seed is none to choose
+            means.append(float("-inf") if failed else statistics.fmean(values))
+            results["trials"][label] = {"mean": None if failed else means[-1], "n": len(values)}
+        results["tuned"][name] = arms.TRIALS[name][means.index(max(means))]
+        print(f"{name:28} {arms.label(results['tuned'][name]):32} {max(means):.4f}")
+    note(results, chosen)
+    write(workload, results)
+
+
+def decide(chosen: argparse.Namespace) -> None:
+    """The tuned methods and the controls at every budget, on the test split, final weights."""
+    workload = WORKLOADS[chosen.workload]
+    results = read(workload)
+    names = chosen.only or [name for name in arms.TRIALS if name in results["tuned"]]
+    common = base(workload, chosen) | {"data.validation": 0.0}
+    note(results, chosen)
+    for budget in chosen.budgets:
+        compared = {name: arms.settings(name, results["tuned"][name], workload.lr) for name in names}
+        if "forgetting_curve" in names:
+            ours = compared["forgetting_curve"]
+            compared |= {name: {**ours, **more} for name, more in arms.CONTROLS.items()}
+        path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}"
+        begun = time.time()
+        done = run_study(
+            path,
+            compared,
+            tuple(range(chosen.seeds)),
+            measure="test.accuracy",
+            margin=MARGIN.get(workload.name.partition("-")[0], DEFAULT_MARGIN),
+            epochs=budget * workload.epochs,
+            jobs=chosen.jobs,
+            **common,
+        )
+        results["budgets"][str(budget)] = summary(done)
+        write(workload, results)
+        print(f"{workload.name} at {budget:.0%}: {time.time() - begun:.0f} s")
+        show(results, budget)
+
+
+def summary(done: Any) -> dict[str, Any]:
+    """Every run's figures."""
+    kept = ("arm", "seed", "status", "message", "visits", "steps", "seconds", "train.accuracy")
+    figures = tuple(f"test.{name}" for name in ("accuracy", "loss", "ece", "worst_class"))
+    return {"runs": [{key: row.get(key) for key in (*kept, *figures)} for row in done.tables.runs]}
+
+
+def show(results: dict[str, Any], budget: float) -> None:
+    rows = results["budgets"][str(budget)]["runs"]
+    for name in dict.fromkeys(row["arm"] for row in rows):
+        values = [100 * row["test.accuracy"] for row in rows if row["arm"] == name and row["test.accuracy"] is not None]
+        if not values:
+            print(f"  {name:28} failed")
+            continue
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"  {name:28} {statistics.fmean(values):.2f} ± {spread:.2f} (n = {len(values)})")
+
+
+def note(results: dict[str, Any], chosen: argparse.Namespace) -> None:
+    command = f"python bench/review/run.py {chosen.task} {chosen.workload} --data DIR"
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    results["commands"].append({"command": command, "commit": commit(), "engram": engram.__version__, "at": at})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    verbs = parser.add_subparsers(dest="task", required=True)
+    for name in ("tune", "decide"):
+        verb = verbs.add_parser(name)
+        verb.add_argument("workload", choices=list(WORKLOADS))
+        verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
+        verb.add_argument("--cache", default="build/review", help="where made data and studies are kept")
+        verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
+        verb.add_argument("--jobs", type=int)
+        verb.add_argument("--seeds", type=int, default=5)
+        verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
+    verbs.add_parser("table")
+    chosen = parser.parse_args()
+    if chosen.task == "table":
+        from table import print_all
+
+        print_all(RESULTS)
+        return
+    {"tune": tune, "decide": decide}[chosen.task](chosen)
+
+
+if __name__ == "__main__":
+    main()

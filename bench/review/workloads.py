@@ -1,0 +1,120 @@
+"""What is trained in the comparison of review methods: data, network, the full run's length and rate.
+
+Each is `saturated` (the full run's training accuracy is above 95 %) or not. Data that no source gives are written once
+into a cache folder as .npz from the stored sets: wrong labels by seed, in the training split alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WRONG_SEED = 20260
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`epochs` is the length of the full run; `lr` the rate it was tuned to; `make` builds the data's path."""
+
+    name: str
+    saturated: bool
+    epochs: float
+    lr: float
+    make: Callable[[Path, Path], Path]
+    settings: dict[str, Any] = field(default_factory=dict)
+    about: str = ""
+
+
+def stored(name: str) -> Callable[[Path, Path], Path]:
+    return lambda data, cache: data / name
+
+
+def wrong_labels(name: str, share: float) -> Callable[[Path, Path], Path]:
+    """The stored set, where this share of the training labels was replaced by another class, drawn evenly."""
+
+    def make(data: Path, cache: Path) -> Path:
+        to = cache / f"{name}_wrong{round(100 * share)}.npz"
+        if not to.exists():
+            parts = arrays(data / name)
+            parts["y_train"] = with_wrong(parts["y_train"], share)
+            np.savez(to, **parts)
+        return to
+
+    return make
+
+
+def long_tail(name: str, factor: float) -> Callable[[Path, Path], Path]:
+    """The stored set, its classes thinned exponentially: the last has 1 / factor of the first's training examples."""
+
+    def make(data: Path, cache: Path) -> Path:
+        to = cache / f"{name}_tail{round(factor)}.npz"
+        if not to.exists():
+            parts = arrays(data / name)
+            kept = thinned(parts["y_train"], factor)
+            parts["x_train"], parts["y_train"] = parts["x_train"][kept], parts["y_train"][kept]
+            np.savez(to, **parts)
+        return to
+
+    return make
+
+
+def with_wrong(labels: np.ndarray, share: float) -> np.ndarray:
+    """Labels of which exactly this share, drawn by seed, are another class."""
+    rng = np.random.default_rng(WRONG_SEED)
+    labels, classes = labels.copy(), int(labels.max()) + 1
+    chosen = rng.permutation(len(labels))[: round(share * len(labels))]
+    labels[chosen] = (labels[chosen] + rng.integers(1, classes, len(chosen))) % classes
+    return labels
+
+
+def thinned(labels: np.ndarray, factor: float) -> np.ndarray:
+    """Sorted indices of a long tail over the classes."""
+    rng = np.random.default_rng(WRONG_SEED)
+    classes = int(labels.max()) + 1
+    most = int(np.bincount(labels).min())
+    kept = []
+    for one in range(classes):
+        count = round(most * factor ** (-one / (classes - 1)))
+        kept.append(rng.permutation(np.flatnonzero(labels == one))[:count])
+    return np.sort(np.concatenate(kept))
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """A stored set as arrays: x_train (N, H, W, C) uint8, y_train, x_test, y_test."""
+    from engram.data.open import open_source
+
+    source = open_source(str(path))
+    parts = {}
+    for split in ("train", "test"):
+        examples = getattr(source, split)
+        pixels = np.stack([examples.read(index) for index in range(len(examples))])  # (N, C, H, W)
+        parts[f"x_{split}"], parts[f"y_{split}"] = np.moveaxis(pixels, 1, -1), np.asarray(examples.labels)
+    return parts
+
+
+LENET = {"model": "lenet5", "augment": ["crop:3"], "optimizer": "nesterov"}
+RESNET = {"model": "resnet20", "augment": ["crop:2", "flip"], "optimizer": "nesterov", "data.image_size": 16}
+
+WORKLOADS = {
+    one.name: one
+    for one in (
+        Workload("digits", True, 20, 0.1, lambda data, cache: Path("digits"), {"model": "mlp", "batch_size": 32}),
+        Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
+        Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),
+        Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
+        Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),
+        Workload("cifar10-16-tail", False, 16, 0.1, long_tail("cifar10", 50), RESNET, "long tail, 50 to 1"),
+        Workload("cifar10-16-wrong20", False, 8, 0.1, wrong_labels("cifar10", 0.2), RESNET, "20 % wrong labels"),
+        Workload("cifar10-16-wrong40", False, 8, 0.1, wrong_labels("cifar10", 0.4), RESNET, "40 % wrong labels"),
+        Workload(
+            "cifar10",
+            False,
+            20,
+            0.1,
+            stored("cifar10"),
+            {**RESNET, "data.image_size": 32, "augment": ["crop:4", "flip"]},
+        ),
+    )
+}

@@ -246,12 +246,13 @@ def test_strengths_and_intervals_have_limits():
 
 
 def test_the_memory_model_is_told_with_its_curve_for_the_median_example():
-    reviewer = driven(epochs=6)
+    reviewer = driven(epochs=6, examples=160)
+    reviewer.ledger.streak[:] = torch.arange(160) % 5
     made = told(reviewer)["memory"]
     memory, ledger = reviewer.method.memory, reviewer.ledger
     assert (made["name"], made["fitted"]) == ("fsrs", list(memory.fitted))
     assert made["parameters"] == pytest.approx(memory.parameters, rel=1e-5)
-    assert sum(made["strength"]["counts"]) == sum(made["interval"]["counts"]) == 40
+    assert sum(made["strength"]["counts"]) == sum(made["interval"]["counts"]) == 160
     interval = summary.histogram((ledger.due - ledger.last)[ledger.seen])
     assert made["interval"]["counts"] == interval["counts"]
     assert made["strength"]["counts"] == summary.histogram(ledger.strength)["counts"]
@@ -259,7 +260,7 @@ def test_the_memory_model_is_told_with_its_curve_for_the_median_example():
     assert [curve["streak"] for curve in made["curves"]] == ["0", "1-2", "3+"]
     for curve, low, high in zip(made["curves"], (0, 1, 3), (0, 2, 99), strict=True):
         chosen = (ledger.streak >= low) & (ledger.streak <= high)
-        assert curve["examples"] == int(chosen.sum()) > 0
+        assert curve["examples"] == int(chosen.sum()) >= summary.SOME
         assert curve["strength"] == pytest.approx(float(ledger.strength[chosen].median()), rel=1e-5)
         assert curve["difficulty"] == pytest.approx(float(ledger.difficulty[chosen].median()), rel=1e-5)
         assert (min(curve["delays"]), max(curve["delays"])) == pytest.approx((min(occurred), max(occurred)), rel=1e-4)
@@ -269,13 +270,13 @@ def test_the_memory_model_is_told_with_its_curve_for_the_median_example():
         assert torch.allclose(shown, wanted, atol=1e-4)
 
 
-def test_where_no_example_has_a_streak_the_curve_is_of_one_that_came_so_often():
+def test_where_few_examples_have_a_streak_the_curve_is_of_one_that_came_so_often():
     reviewer = driven(steps=5)
     reviewer.fold()
-    reviewer.ledger.streak[:] = 1
+    reviewer.ledger.streak[:] = torch.tensor([3] * (summary.SOME - 1) + [1] * (41 - summary.SOME))
     memory, one = reviewer.method.memory, torch.ones(1)
     lost, _, kept = told(reviewer)["memory"]["curves"]
-    assert lost["examples"] == kept["examples"] == 0
+    assert (lost["examples"], kept["examples"]) == (0, summary.SOME - 1)
     assert (lost["strength"], lost["difficulty"]) == pytest.approx([x.item() for x in memory.first(0 * one)], rel=1e-5)
     numbers = memory.first(one)
     for _ in range(2):

@@ -56,12 +56,11 @@ def retention(groups: Sequence[Group], *, x: str, y: str) -> dict[str, Any]:
             {"field": "y", "type": "quantitative", "title": group.name, "format": ".1%"},
             {"field": "count", "type": "quantitative", "title": "visits", "format": ","},
         ]
+        if curve:  # Vega complains of a scale over nothing
+            line = {"type": "line", "strokeWidth": 2}
+            encoding = {"x": across, "y": up, "color": colour}
+            layers.append({"data": {"values": curve}, "mark": line, "encoding": encoding})
         layers += [
-            {
-                "data": {"values": curve},
-                "mark": {"type": "line", "strokeWidth": 2},
-                "encoding": {"x": across, "y": up, "color": colour},
-            },
             {
                 "data": {"values": rows},
                 "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
@@ -88,9 +87,9 @@ def bars(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, log: 
     ]
     step = max(1, -(-len(counts) // MOST_TICKS))
     axis: dict[str, Any] = {"title": x, "format": PLACES, "values": list(edges[:-1:step])}
-    scale: dict[str, Any] = {"type": "linear", "zero": False, "nice": False}
+    scale: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False, "nice": False}
     if log:
-        axis["values"], scale["type"] = powers(edges[0], edges[-1]), "log"
+        axis["values"] = powers(edges[0], edges[-1])
     else:
         rows = [{**row, "from": row["from"] - 0.5, "to": row["to"] - 0.5} for row in rows]
     bar = {

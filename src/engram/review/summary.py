@@ -4,8 +4,8 @@
 over: the visits of the one that goes on are not in the ledger yet.
 
 Retention is counted over all visits of the run to examples that had been visited before. The memory model's curve is
-that of the median example of each streak as the model and its link stand now (of an example that came just so often,
-where no example has such a streak now). The two therefore part where a network has learned
+that of the median example of each streak as the model and its link stand now (of one that came just so often, where
+hardly any example has such a streak now). The two therefore part where a network has learned
 much since its first rounds; predicted against observed recall of each round (`rounds`) is the fair comparison, for each
 prediction there was made before its visit.
 
@@ -38,6 +38,8 @@ HARDLY = 0.1
 """Share of its visits: an example that was lost no more often than this, or once, was hardly ever known."""
 LEAST_STREAK = (0, 1, 3)
 """The shortest streak of each of `KINDS`."""
+SOME = 20
+"""Examples of which the median one stands for all."""
 LISTED = 36
 """Examples that a list names at most."""
 HARDEST = 18
@@ -338,8 +340,8 @@ def _curves(reviewer: Reviewer, memory: Memory, ledger: Ledger) -> list[dict[str
 
 
 def _typical(memory: Memory, place: int, ledger: Ledger, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Strength and difficulty of the median example; where there is none, of one that came so often, an epoch apart."""
-    if bool(chosen.any()):
+    """Strength and difficulty of the median example; where there are few, of one that came so often, an epoch apart."""
+    if int(chosen.sum()) >= SOME:
         return ledger.strength[chosen].median(), ledger.difficulty[chosen].median()
     one = torch.ones(1)
     grade = one if place else 0 * one

@@ -110,7 +110,7 @@ def _memory(review: Mapping[str, Any]) -> Iterator[object]:
         alone, linked, constant = losses
         verdict = "foresaw this better than" if linked < BETTER * constant else "foresaw this no better than"
         figures = f"log loss {number(linked)} against {number(constant)}"
-        by = f", {number(alone)} before it is corrected for what was recalled last" if alone != linked else ""
+        by = f"; {number(alone)} before it is corrected for what was recalled last" if alone != linked else ""
         yield "In the second half of the run the memory model "
         yield name
         yield f" {verdict} the best constant, chosen afterwards for each round: {figures}{by}."
@@ -159,14 +159,14 @@ def _kept(review: Mapping[str, Any], memory: Mapping[str, Any]) -> Markup | None
     if not groups:
         return None
     clock = " while the learning rate is at its highest, slower as it falls" if review.get("clock") == "updates" else ""
-    told = (
-        f"Dots: of all visits of the run, the share recalled, with 95 % intervals, where there were {ENOUGH} or more. "
-    )
+    told = f"Dots: the share recalled over the whole run, with 95 % intervals, of {ENOUGH} visits or more. "
     if any(group.curve for group in groups):
         told += (
             f"Lines: what {text(memory.get('name'))} predicts for a typical example as the network is now, which has "
             "learned since the first dots. "
         )
+    if review.get("method") != PLAIN:
+        told += "The method chooses what comes back soon, so that the dots do not show forgetting alone. "
     told += f"The clock counts one for as many visits as there are examples{clock}."
     how = RECALLED.get(str(review.get("measure")))
     told += f" An example counts as recalled when {how}." if how else ""

@@ -243,7 +243,7 @@ def pilot(
 
 
 def accuracy(chosen: argparse.Namespace) -> None:
-    """Whole trainings one after the other, a seed at a time over all programs; with all threads unless told otherwise."""
+    """Whole trainings one after the other, a seed at a time over all programs; with all threads, or so many."""
     workload = WORKLOADS[chosen.workload]
     epochs = chosen.epochs or workload.epochs
     load(workload, chosen.data, "train"), load(workload, chosen.data, "test")

@@ -73,8 +73,17 @@ def write(
     content = {"labels": labels, "probabilities": probability, "names": np.array(names, dtype=np.str_)}
     atomic.write(target / f"{split}.npz", lambda file: np.savez_compressed(file, **content))
     if len(pool.shape) == 3 and shown and pool.shape[0] in (1, 3):
-        pixels = np.moveaxis(pool.pictures(shown), 1, -1)
-        pictures = {"index": np.array(shown, dtype=np.int64), "pixels": pixels}
-        atomic.write(target / f"{split}_pictures.npz", lambda file: np.savez_compressed(file, **pictures))
+        write_pictures(target / f"{split}_pictures.npz", pool, shown)
     atomic.write(target / f"{split}.json", json.dumps(summary, ensure_ascii=False))
     return summary
+
+
+def write_pictures(path: Path, pool: Pool, shown: list[int]) -> None:
+    """Examples of a pool of pictures as stored: `index` (n,) and `pixels` uint8 (n, H, W, C).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    pixels = np.moveaxis(pool.pictures(shown), 1, -1)
+    pictures = {"index": np.array(shown, dtype=np.int64), "pixels": pixels}
+    atomic.write(path, lambda file: np.savez_compressed(file, **pictures))

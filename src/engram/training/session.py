@@ -17,7 +17,7 @@ from engram import atomic
 from engram.data import card
 from engram.errors import UserError
 from engram.report import live, page
-from engram.review import export
+from engram.review import export, summary
 from engram.training import evaluate, peak, state, telling, weights
 from engram.training.assemble import EVALUATION_BATCH, Assembled, Progress, environment
 from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
@@ -181,6 +181,7 @@ class Session:
                         return self.not_finite(NotFinite(event.step, broken))
                     if event.best:
                         self.save_weights("best")
+                    self.describe_review()
                     self.say(row)
                     self.save()
                     epoch_examples, epoch_seconds = 0, 0.0
@@ -214,10 +215,28 @@ class Session:
 
     def save_ledger(self) -> None:
         """What is remembered of every example, for the report and for other programs."""
-        prepared, reviewer = self.assembled.prepared, self.assembled.state.reviewer
-        names = [prepared.train.name(index) for index in range(len(reviewer))]
-        labels = prepared.train.labels
-        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=labels)
+        pool, reviewer = self.assembled.prepared.train, self.assembled.state.reviewer
+        names = [pool.name(index) for index in range(len(reviewer))]
+        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=pool.labels)
+
+    def describe_review(self) -> list[int]:
+        """What the review shows so far, for the report; returns the examples whose pictures it wants."""
+        prepared, recipe = self.assembled.prepared, self.assembled.recipe
+        told = summary.summarise(
+            self.assembled.state.reviewer,
+            labels=prepared.train.labels,
+            classes=prepared.classes,
+            name=prepared.train.name,
+            method=recipe.review.name,
+        )
+        self.folder.write_json("review.json", told)
+        return summary.notable(told)
+
+    def save_pictures(self, shown: list[int]) -> None:
+        """The training pictures that the report speaks of."""
+        pool = self.assembled.prepared.train
+        if shown and len(pool.shape) == 3 and pool.shape[0] in (1, 3):
+            evaluate.write_pictures(self.path / "pictures" / "review.npz", pool, shown)
 
     def save_weights(self, which: str) -> None:
         with self.assembled.state.judged_net() as net:
@@ -250,6 +269,7 @@ class Session:
             }
         )
         self.save_ledger()
+        self.save_pictures(self.describe_review())
         if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
             self.evaluate()
         self.write_report()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engram.registry import Entry
 
-KINDS = ("models", "optimizers", "schedules", "augmentations", "sources", "memories")
+KINDS = ("models", "optimizers", "schedules", "augmentations", "sources", "reviews", "memories")
 
 
 def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
@@ -14,7 +14,7 @@ def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
     Parameters
     ----------
     kind
-        models, optimizers, schedules, augmentations, sources or memories.
+        models, optimizers, schedules, augmentations, sources, reviews or memories.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone).
     json

@@ -266,3 +266,73 @@ def test_processes_share_the_examples_and_make_as_many_steps(world):
         ReviewSampler(40, batch_size=4, epochs=1, rank=3, world=3)
     with pytest.raises(UserError, match="cannot be shared"):
         ReviewSampler(2, batch_size=4, epochs=1, rank=0, world=3)
+
+
+def test_batches_may_be_the_units():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=6, unit="batch", seed=1)
+    bundles = {tuple(sorted(bundle.tolist())) for bundle in loader.sampler.bundles}
+    assert sorted(index for bundle in bundles for index in bundle) == list(range(40))
+    means, steps = {}, 0
+    for _ in range(loader.rounds):
+        for x, _ in loader:
+            came = tuple(sorted(x.long().tolist()))
+            assert came in bundles
+            losses = torch.where(x < 8, 3.0, 0.1).requires_grad_()
+            with pytest.raises(UserError, match="the batch has 8 examples"):
+                loader.grade(losses[:7])
+            mean = loader.grade(losses)
+            assert float(mean.detach()) == pytest.approx(float(losses.detach().mean()))
+            means[came] = float(losses.detach().mean())
+            steps += 1
+    assert steps == loader.total_steps == 30
+    assert len(loader.ledger) == 5
+    told = {
+        tuple(sorted(b.tolist())): float(v) for b, v in zip(loader.sampler.bundles, loader.ledger.loss, strict=True)
+    }
+    assert told == pytest.approx(means)
+    assert int(loader.ledger.visits.sum()) == 30
+    with pytest.raises(UserError, match="cannot grow"):
+        loader.sampler.grow(41)
+    with pytest.raises(UserError) as caught:
+        ReviewLoader(Numbers(), batch_size=8, epochs=1, unit="batches")
+    assert caught.value.nearest == "batch"
+
+
+def test_unequal_batches_as_units_and_how_many_were_right():
+    sampler = ReviewSampler(10, batch_size=4, epochs=1, unit="batch", measure="correct", method="shuffle")
+    lengths = []
+    for batch in sampler:
+        lengths.append(len(batch))
+        sampler.grade(torch.ones(len(batch)), correct=torch.tensor([True] * 3 + [False])[: len(batch)])
+    assert sorted(lengths) == [2, 4, 4]
+    assert sampler.ledger.recall.tolist() == [1.0, 1.0, 1.0]
+    assert len(ReviewSampler(10, batch_size=4, epochs=1, unit="batch", drop_last=True).bundles) == 2
+
+
+def share(rank, world, store, folder):
+    """One process of two: a model under DistributedDataParallel, fed by its own part of the examples."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    torch.manual_seed(0)
+    net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    loader = ReviewLoader(Numbers(40), batch_size=4, epochs=4, seed=3, optimizer=optimizer)
+    for _ in range(loader.rounds):
+        for x, y in loader:
+            losses = torch.nn.functional.cross_entropy(net(x.float()[:, None] / 40), y, reduction="none")
+            loader.grade(losses).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    told = {"visits": loader.ledger.visits, "shard": loader.sampler.shard, "steps": loader.sampler.reviewer.steps}
+    torch.save({**told, "weight": net.module.weight.detach()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_and_their_visits_add_up(tmp_path):
+    torch.multiprocessing.spawn(share, (2, tmp_path / "store", tmp_path), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    torch.testing.assert_close(one["weight"], other["weight"], rtol=0, atol=0)
+    assert one["steps"] == other["steps"] == 20
+    assert sorted(one["shard"].tolist() + other["shard"].tolist()) == list(range(40))
+    assert int(one["visits"].sum() + other["visits"].sum()) == 4 * 40
+    assert int(one["visits"].min()) >= 1

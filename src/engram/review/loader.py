@@ -31,8 +31,8 @@ class ReviewLoader:
         dataset: anything with `__getitem__` and `__len__`; it may grow at its end between rounds.
         batch_size, drop_last: as for `torch.utils.data.DataLoader`.
         epochs: visits of the whole run, divided by the number of examples.
-        method, seed, labels, clock, measure, permuted, optimizer: as for `ReviewSampler`. Where no labels are given,
-            those of the data set are taken if it has them as `targets` or `labels`.
+        method, seed, labels, clock, measure, permuted, optimizer, unit: as for `ReviewSampler`. Where no labels are
+            given, those of the data set are taken if it has them as `targets` or `labels`.
         settings: of the method, such as `save=0.5`.
         loader: every other argument of DataLoader, such as `num_workers` or `collate_fn`.
 
@@ -63,6 +63,7 @@ class ReviewLoader:
         measure: str = "probability",
         permuted: bool = False,
         optimizer: torch.optim.Optimizer | None = None,
+        unit: str = "example",
         settings: Mapping[str, Any] | None = None,
         **loader: Any,
     ) -> None:
@@ -85,6 +86,7 @@ class ReviewLoader:
             measure=measure,
             permuted=permuted,
             optimizer=optimizer,
+            unit=unit,
             words=(type(dataset).__name__,),
             **(settings or {}),
         )

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engram.errors import UserError
+from engram.errors import UserError, nearest
 from engram.review import methods
-from engram.review.ledger import Ledger, fingerprint
+from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
 from engram.review.reviewer import Reviewer, generator
 
@@ -41,6 +41,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         measure: what counts as recall: probability, correct or relative.
         permuted: the control that knows nothing about the examples, see `Reviewer`.
         optimizer: whose learning rate the clock follows.
+        unit: example, or batch: the examples are tied into batches once, by seed, and each batch is remembered, visited
+            and forgotten as a whole, by its mean loss; the ledger then has a row a batch.
         rank, world: this process among all; taken from torch.distributed where that is initialised.
         words: what else tells the data set from another, for the fingerprint.
         settings: of the method.
@@ -67,6 +69,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         measure: str = "probability",
         permuted: bool = False,
         optimizer: torch.optim.Optimizer | None = None,
+        unit: str = "example",
         rank: int | None = None,
         world: int | None = None,
         words: tuple[str, ...] = (),
@@ -78,13 +81,15 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.labels = labels
         self.shard = _shard(examples, seed, self.rank, self.world)
         own = labels if self.shard is None or labels is None else labels[self.shard]
+        number = examples if self.shard is None else len(self.shard)
+        self.bundles = _bundles(number, unit, batch_size, drop_last, seed)
         self.reviewer = Reviewer(
-            examples if self.shard is None else len(self.shard),
+            number if self.bundles is None else len(self.bundles),
             methods.build(method, settings) if isinstance(method, str) else method,
-            batch_size=batch_size,
+            batch_size=batch_size if self.bundles is None else 1,
             epochs=epochs,
             seed=seed + self.rank,
-            labels=own,
+            labels=own if self.bundles is None else None,
             drop_last=drop_last,
             clock=clock,
             measure=measure,
@@ -136,6 +141,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
     def batches(self) -> list[Tensor]:
         """What is left of this round as index tensors, a new round where nothing is left."""
         batches = self.reviewer.batches()
+        if self.bundles is not None:
+            batches = [self.bundles[int(batch)] for batch in batches]
         return batches if self.shard is None else [self.shard[batch] for batch in batches]
 
     def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
@@ -151,9 +158,25 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         """
         if lr is None and self.optimizer is not None:
             lr = float(self.optimizer.param_groups[0]["lr"])
+        if self.bundles is not None:
+            losses, correct = self._as_one(losses, correct)
         weighted = self.reviewer.grade(losses, correct=correct, lr=lr)
         self.graded += 1
         return weighted
+
+    def _as_one(self, losses: Tensor, correct: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The mean of a bundle's losses, and whether most of its answers were right."""
+        if self.bundles is None or self.reviewer.round_is_over:
+            return losses, correct  # the reviewer says what is wrong
+        wanted = len(self.bundles[int(self.reviewer.waiting)])
+        if losses.shape != (wanted,):
+            shape = "x".join(map(str, losses.shape)) or "a single number"
+            raise UserError(
+                f"losses are of shape {shape}, the batch has {wanted} examples",
+                allowed=f"one loss an example, shape {wanted}",
+                then='compute them with reduction="none"',
+            )
+        return losses.mean()[None], None if correct is None else (correct.float().mean() >= RECALLED)[None]
 
     def grow(self, examples: int, labels: Tensor | None = None) -> None:
         """The data set has more examples now, at its end; they are new in the next round.
@@ -161,6 +184,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         Raises:
             UserError: it has fewer, or is spread over several processes, or a round goes on.
         """
+        if self.bundles is not None:
+            raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")
         if self.world > 1:
             raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
         self.reviewer.grow(examples, labels)
@@ -203,6 +228,20 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
     return rank, world
 
 
+def _bundles(examples: int, unit: str, batch_size: int, drop_last: bool, seed: int) -> list[Tensor] | None:
+    """The batches into which the examples are tied by seed, the same for the whole run; none for single examples."""
+    if unit not in UNITS:
+        raise UserError(f"there is no unit {unit!r}", allowed=", ".join(UNITS), nearest=nearest(unit, UNITS))
+    if unit == "example":
+        return None
+    order = torch.randperm(examples, generator=generator(seed, BUNDLES))
+    whole = examples // batch_size * batch_size if drop_last and examples >= batch_size else examples
+    return list(order[:whole].split(batch_size))
+
+
+UNITS = ("example", "batch")
+
+
 def _shard(examples: int, seed: int, rank: int, world: int) -> Tensor | None:
     """(n,) the examples of this process, as many for each; all of them, as none, where it is alone.
 
@@ -218,4 +257,5 @@ def _shard(examples: int, seed: int, rank: int, world: int) -> Tensor | None:
     return order[rank * size : (rank + 1) * size].sort().values
 
 
+BUNDLES = 2**42  # likewise: the draw that ties examples into batches
 SHARDS = 2**41  # a round that never comes: the draw that spreads the examples over processes

@@ -1,0 +1,93 @@
+"""What bench/results/review_*.json hold, as Markdown: every method at every budget, paired by seed with shuffling."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from engram.study.statistics import describe, holm, paired
+
+CONTROL = "permuted"
+
+
+def print_all(results: Path) -> None:
+    for path in sorted(results.glob("review_*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if "budgets" in told and told["budgets"]:
+            print(section(told))
+
+
+def section(told: dict[str, Any]) -> str:
+    """One workload."""
+    facts = told["workload"]
+    regime = "saturated" if facts["saturated"] else "not saturated"
+    parts = [f"### {facts['name']}", f"{facts['about']}; the full run has {facts['epochs']:g} epochs; {regime}."]
+    for budget in sorted(told["budgets"], key=float):
+        parts += [
+            f"{float(budget):.0%} of the full run's visits:",
+            table(told["budgets"][budget]["runs"], told["tuned"]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(runs: list[dict[str, Any]], tuned: dict[str, Any]) -> str:
+    arms = list(dict.fromkeys(row["arm"] for row in runs))
+    by = {arm: {row["seed"]: row for row in runs if row["arm"] == arm} for arm in arms}
+    shuffle = by.get("shuffle", {})
+    tests = {
+        arm: paired(differences(by[arm], shuffle)) for arm in arms if arm != "shuffle" and shared(by[arm], shuffle)
+    }
+    corrected = dict(zip(tests, holm([one.p for one in tests.values()]), strict=True))
+    lines = [
+        "| method | tuned to | test accuracy, % | against shuffle (95 % interval), points | p (Holm) "
+        "| against permuted | NLL | ECE, % | worst class, % | training accuracy, % |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for arm in arms:
+        rows = list(by[arm].values())
+        settings = " ".join(f"{key.removeprefix('review.')}={value}" for key, value in tuned.get(arm, {}).items())
+        cells = [
+            arm,
+            settings or "published" if arm in tuned else "as forgetting_curve",
+            mean(rows, "test.accuracy", 100),
+        ]
+        if arm in tests:
+            one = tests[arm]
+            cells += [f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})", number(corrected[arm])]
+        else:
+            cells += ["", ""]
+        control = by.get(CONTROL, {})
+        if arm != CONTROL and shared(by[arm], control):
+            one = paired(differences(by[arm], control))
+            cells.append(f"{100 * one.mean:+.2f} (p {number(one.p)})")
+        else:
+            cells.append("")
+        cells += [mean(rows, "test.loss", 1, 4), mean(rows, "test.ece", 100), mean(rows, "test.worst_class", 100)]
+        cells.append(mean(rows, "train.accuracy", 100))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def shared(one: dict[int, Any], other: dict[int, Any]) -> list[int]:
+    """Seeds that both have finished."""
+    return [
+        seed for seed in one if seed in other and None not in (one[seed]["test.accuracy"], other[seed]["test.accuracy"])
+    ]
+
+
+def differences(one: dict[int, Any], other: dict[int, Any]) -> list[float]:
+    return [one[seed]["test.accuracy"] - other[seed]["test.accuracy"] for seed in shared(one, other)]
+
+
+def mean(rows: list[dict[str, Any]], key: str, scale: float, digits: int = 2) -> str:
+    values = [scale * row[key] for row in rows if row.get(key) is not None]
+    if not values:
+        return "none finished"
+    told = describe(values)
+    spread = "" if math.isnan(told.sd) else f" ± {told.sd:.{digits}f}"
+    few = "" if len(values) == len(rows) else f" (n = {len(values)} of {len(rows)})"
+    return f"{told.mean:.{digits}f}{spread}{few}"
+
+
+def number(p: float) -> str:
+    return "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"

@@ -18,7 +18,6 @@ import json
 import math
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +27,8 @@ from workloads import WORKLOADS
 
 from engram import recipe
 from engram.optimizers import set_lr
-from engram.review.reviewer import generator
 from engram.review.retention import compare_curves
+from engram.review.reviewer import generator
 from engram.training.assemble import Assembled, assemble
 from engram.training.evaluate import probabilities
 from engram.training.loop import update

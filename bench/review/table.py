@@ -13,7 +13,7 @@ CONTROL = "permuted"
 def print_all(results: Path) -> None:
     for path in sorted(results.glob("review_*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
-        if "budgets" in told and told["budgets"]:
+        if told.get("budgets"):
             print(section(told))
 
 

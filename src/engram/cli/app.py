@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from engram import __version__
-from engram.cli import data, doctor, evaluate, predict, report, resume, settings, show, train
+from engram.cli import compare, data, doctor, evaluate, predict, report, resume, settings, show, train
 from engram.errors import UserError
 
 app = App(
@@ -18,6 +18,7 @@ app = App(
 for verb in (
     train.train,
     resume.resume,
+    compare.compare,
     evaluate.evaluate,
     predict.predict,
     show.show,
@@ -27,7 +28,8 @@ for verb in (
 ):
     app.command(verb)
 
-TAKES_SETTINGS = ("train", "resume")
+TAKES_SETTINGS = {"train": settings.split, "resume": settings.split, "compare": compare.split}
+"""Verbs that take settings of a recipe, and how their words are told from those."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,7 +57,7 @@ def dispatch(words: list[str]) -> int:
     """Parse and call one verb; its exit code."""
     given: dict[str, str] | None = None
     if words and words[0] in TAKES_SETTINGS and not {"--help", "-h"} & set(words):
-        words, given = settings.split(words)
+        words, given = TAKES_SETTINGS[words[0]](words)
     try:
         command, bound, ignored = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -1,7 +1,7 @@
 """`engram resume`: go on with a run that was stopped, however it was stopped."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -29,5 +29,6 @@ def resume(
     from engram.training.train import resume as go_on
 
     with console.open_console(json=json) as sink:
-        ended = go_on(run, sinks=[sink], progress=sink.progress, **(settings or {}))
+        given: dict[str, Any] = dict(settings or {})
+        ended = go_on(run, sinks=[sink], progress=sink.progress, **given)
     return EXIT_CODES[ended.reason]

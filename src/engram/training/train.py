@@ -1,6 +1,6 @@
 """Run a recipe: assemble it, follow the loop's events, save, evaluate, report. `engram.train` and `engram resume`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,17 @@ CHANGEABLE_ON_RESUME = ("training", "device", "optimizer", "schedule")
 
 
 def train(
-    recipe: Recipe | None = None, *, sinks: Sequence[Sink] = (), progress: Progress = silent, **settings: Any
+    recipe: Recipe | None = None,
+    *,
+    sinks: Sequence[Sink] = (),
+    progress: Progress = silent,
+    session: Callable[..., Session] = Session,
+    **settings: Any,
 ) -> Run:
     """Train what the recipe says and leave a run folder. Settings are laid over the recipe, as on the command line.
+
+    Args:
+        session: what follows the run; a study's draws no pages.
 
     Raises:
         UserError: something in the recipe cannot be had, or the folder cannot be written; nothing was trained.
@@ -37,10 +45,17 @@ def train(
         except BaseException:
             folder.discard()
             raise
-        return Session(assembled, folder, sinks, progress).run()
+        return session(assembled, folder, sinks, progress).run()
 
 
-def resume(path: str | Path, *, sinks: Sequence[Sink] = (), progress: Progress = silent, **settings: Any) -> Run:
+def resume(
+    path: str | Path,
+    *,
+    sinks: Sequence[Sink] = (),
+    progress: Progress = silent,
+    session: Callable[..., Session] = Session,
+    **settings: Any,
+) -> Run:
     """Go on with a run from its last saved state, bit for bit as if it had never stopped (on the CPU).
 
     Settings may lengthen it or change how it is computed; what it is trained on and which network it is stay.
@@ -52,7 +67,7 @@ def resume(path: str | Path, *, sinks: Sequence[Sink] = (), progress: Progress =
     with RunFolder.open(path) as folder:
         first = recipes.load(path / "recipe.toml")
         complete = replace(recipes.build(settings, first, where="engram resume"), output=str(path))
-        for section in ("seed", "augment", "views", "weights", "data", "model"):
+        for section in ("seed", "augment", "views", "weights", "data", "model", "review"):
             if getattr(complete, section) != getattr(first, section):
                 raise UserError(
                     f"{section} cannot change when a run is resumed",
@@ -64,7 +79,7 @@ def resume(path: str | Path, *, sinks: Sequence[Sink] = (), progress: Progress =
                 f"{path} was stopped before its first state was saved",
                 then=f"engram train --recipe {path}/recipe.toml --output runs/again",
             )
-        session = Session(assemble(complete, progress), folder, sinks, progress)
-        session.restore()
+        following = session(assemble(complete, progress), folder, sinks, progress)
+        following.restore()
         folder.go_on(complete)
-        return session.run()
+        return following.run()

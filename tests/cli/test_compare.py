@@ -1,0 +1,263 @@
+"""`engram compare` as a person uses it: what is refused, what is left, and that whatever stops it, it goes on."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from safetensors.numpy import load_file
+
+from cli.commands import ENVIRONMENT, engram, refused
+from engram import recipe as recipes
+from engram.study.session import StudySession
+from engram.study.study import go_on, study
+from engram.training.train import train
+
+pytestmark = pytest.mark.slow  # processes of their own, seconds each
+
+SMALL = ("--model", "mlp", "--data", "digits", "--epochs", "2", "--device.threads", "1")
+TWO = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL)
+
+
+def rows(study: Path) -> list[dict[str, str]]:
+    with open(study / "table.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(study: Path) -> dict[str, bytes]:
+    return {run.name: (run / "weights" / "last.safetensors").read_bytes() for run in (study / "runs").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a study of two optimisers, two seeds and one arm that breaks down."""
+    folder = tmp_path_factory.mktemp("place")
+    broken = ("--arm", "broken: optimizer=sgd optimizer.lr=1e30")
+    done = engram("compare", *TWO, *broken, "--target", "0.9", "--jobs", "2", "--output", "study", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+def test_what_a_study_prints(place):
+    printed = (place / "printed.txt").read_text()
+    for words in ("3 arms x 2 seeds: 6 runs, 6 to do", "baseline", "1/6", "6/6", "95 % interval", "study/table.csv"):
+        assert words in printed
+    assert "broken cannot be compared with sgd: 2 runs of broken failed." in printed
+    assert "broken, seed 0 failed: the loss became infinite or not a number" in printed
+    assert "adam" in printed.split("sd         time")[1]
+    assert "\x1b" not in printed
+
+
+def test_what_a_study_leaves(place):
+    study = place / "study"
+    found = rows(study)
+    assert [(row["arm"], row["seed"], row["status"]) for row in found] == [
+        *(("sgd", "0", "finished"), ("sgd", "1", "finished"), ("adam", "0", "finished"), ("adam", "1", "finished")),
+        *(("broken", "0", "failed"), ("broken", "1", "failed")),
+    ]
+    assert {row["optimizer.lr"] for row in found} == {"", "1e+30"}
+    assert all(row["begins_as_baseline"] == "True" for row in found)
+    assert len({row["initial"] for row in found}) == 2  # one a seed
+    assert float(found[0]["validation.accuracy"]) > 0.5
+    assert not [name for name in found[0] if name.startswith("test.")]
+    whole = pyarrow.parquet.read_table(study / "table.parquet")
+    assert whole.num_rows == 6
+    curves = pyarrow.parquet.read_table(study / "curves.parquet").to_pylist()
+    assert [one["epoch"] for one in curves if one["arm"] == "adam"] == [1, 2, 1, 2]
+    assert not list(study.glob("runs/*/evaluation/*test*"))  # nobody asked for it
+    assert not list(study.glob("runs/*/report.html"))
+
+
+def test_the_final_figures_are_those_of_the_last_pass(place):
+    for row in rows(place / "study"):
+        if row["status"] == "finished":
+            events = metrics(place / "study" / row["folder"])
+            last = [event for event in events if event["event"] == "epoch"][-1]
+            assert float(row["validation.accuracy"]) == last["validation"]["accuracy"]
+            assert float(row["validation.loss"]) == pytest.approx(last["validation"]["loss"], rel=1e-6)
+
+
+def test_a_run_of_a_study_is_the_run_that_training_makes(place, tmp_path):
+    recipe = place / "study" / "runs" / "adam-seed1" / "recipe.toml"
+    done = engram("train", "--recipe", recipe, "--output", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    alone = load_file(tmp_path / "run" / "weights" / "last.safetensors")
+    studied = load_file(recipe.parent / "weights" / "last.safetensors")
+    assert all((alone[name] == studied[name]).all() for name in studied)
+
+
+def test_the_page(place):
+    page = (place / "study" / "study.html").read_text()
+    for words in ("3 arms × 2 seeds", "Differences from sgd", "Learning curves", "2 runs of broken failed", "How soon"):
+        assert words in page
+    assert "engram compare study/study.toml" in page
+    assert page.count("<svg viewBox") == 6
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_finished_study_is_shown_again_and_left_as_it_was(place, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(place / "study", study)
+    before, page = weights(study), (study / "study.html").read_bytes()
+    done = engram("compare", "study", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["begun", "verdict", "verdict", "ended"]
+    assert (events[0]["left"], events[-1]["complete"]) == (0, True)
+    assert events[1]["arm"] == "adam"
+    assert events[1]["pairs"] == 2
+    assert "p_within" not in events[1]  # not known, and no NaN, which is no JSON
+    assert weights(study) == before
+    assert (study / "study.html").read_bytes() == page
+
+
+def test_runs_that_are_lost_or_half_done_are_done_again_to_the_last_bit(place, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(place / "study", study)
+    before = weights(study)
+    shutil.rmtree(study / "runs" / "sgd-seed1")
+    (study / "runs" / "adam-seed0" / "state" / "last.pt").write_bytes(b"cut")
+    (study / "runs" / "adam-seed0" / "evaluation" / "final_validation.json").unlink()
+    (study / "runs" / "sgd-seed0" / "evaluation" / "final_validation.json").unlink()  # killed before it was judged
+    (study / "table.csv").unlink()
+    done = engram("compare", "study", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 runs, 3 to do, one at a time" in done.stdout
+    assert weights(study) == before
+    assert [row["status"] for row in rows(study)] == ["finished"] * 4 + ["failed"] * 2
+
+
+def test_killed_and_interrupted_studies_go_on(tmp_path):
+    words = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL, "--epochs", "30")
+    command = [sys.executable, "-m", "engram", "compare", *words, "--jobs", "1", "--output", "study"]
+    study = tmp_path / "study"
+    for stop in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        epochs = '"epoch": 4,' if stop == signal.SIGKILL else '"epoch": 9,'
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if any(epochs in one.read_text() for one in study.glob("runs/*/metrics.jsonl")):
+                break
+            time.sleep(0.01)
+        process.send_signal(stop)
+        printed = process.communicate(timeout=60)[0]
+        assert process.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 130)
+    assert "engram compare study" in printed  # how to go on
+    assert (study / "table.csv").is_file()
+    assert "still to come" in (study / "study.html").read_text()
+    done = engram(*command[3:], cwd=tmp_path)  # the same command goes on too
+    assert done.returncode == 0, done.stderr
+    assert {row["status"] for row in rows(study)} == {"finished"}
+    for run in (study / "runs").iterdir():
+        again = tmp_path / "again" / run.name
+        train(
+            recipes.load(run / "recipe.toml"),
+            output=str(again),
+            session=partial(StudySession, judged="best", test=False),
+        )
+        assert (again / "weights/last.safetensors").read_bytes() == (run / "weights/last.safetensors").read_bytes()
+        assert [one["epoch"] for one in metrics(run) if one["event"] == "epoch"] == list(range(1, 31))
+
+
+def test_a_worker_that_dies_fails_its_run_alone_and_is_tried_again(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import os, pathlib\nfrom engram.models import mlp\n\n"
+        "def net(num_classes, in_channels, image_size, once=0):\n"
+        "    if once and pathlib.Path('study/study.toml').exists() and not pathlib.Path('died').exists():\n"
+        "        pathlib.Path('died').touch()\n"
+        "        os._exit(7)\n"
+        "    return mlp(num_classes=num_classes, in_channels=in_channels, image_size=image_size)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arms = {"well": {"epochs": 1}, "dies": {"epochs": 1, "model": {"name": "mine.py:net", "once": 1}}}
+    done = study(arms=arms, seeds=2, model="mine.py:net", output="study", jobs=1, device={"threads": 1})
+    assert sorted(row["status"] for row in done.tables.runs) == ["failed", "finished", "finished", "finished"]
+    assert "the process of this run ended with code 7" in done.report.read_text()
+    assert [row["status"] for row in go_on("study").tables.runs] == ["finished"] * 4
+
+
+def test_a_measure_on_the_test_split_and_the_best_weights(tmp_path):
+    done = study(
+        {"optimizer": ["sgd", "adam"]}, seeds=1, model="mlp", epochs=2, output=str(tmp_path / "study"), jobs=1,
+        device={"threads": 1}, measure="test.worst_class", judged="best",
+    )  # fmt: skip
+    for row in done.tables.runs:
+        summary = json.loads((done.path / row["folder"] / "evaluation" / "test.json").read_text())
+        assert row["test.worst_class"] == min(one["recall"] for one in summary["per_class"])
+        assert row["test.accuracy"] == summary["accuracy"]
+        assert not list(done.path.glob("runs/*/evaluation/final*"))
+
+
+def test_equal_seconds(tmp_path):
+    done = study(
+        {"model.widths": [[8], [1500, 1500]]}, seeds=1, model="mlp", epochs=8, output=str(tmp_path / "study"), jobs=1,
+        device={"threads": 1}, equal="seconds",
+    )  # fmt: skip
+    small, large = done.tables.runs
+    assert 0 < large["visits"] < small["visits"]
+    assert small["training.epochs"] == 8
+    assert "same expected time" in done.report.read_text()
+    assert done.verdicts[0].sentence.startswith("One seed shows nothing")
+    assert go_on(done.path).tables == done.tables
+
+
+def test_the_plan_costs_nothing(tmp_path):
+    done = engram("compare", *TWO, "--plan", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("[[arms]]", "2 arms x 2 seeds: 4 runs, 1 side by side", "begins as sgd"):
+        assert words in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--vary", "optimizer=sgd,adm"), "arm 'adm': optimizer 'adm' is not known"),
+        (("--vary", "data=digits,nowhere"), "arm 'nowhere'"),
+        (("--vary", "optimizer=sgd"), "two arms or more"),
+        (("--vary", "optimizer=sgd,sgd"), "is there twice"),
+        (("--vary", "optimizer=sgd,adam", "--seeds", "0"), "0 seeds cannot be"),
+        (("--vary", "optimizer=sgd,adam", "--seeds", "many"), "--seeds 'many' is no number"),
+        (("--vary", "optimizer=sgd,adam", "--baseline", "adamm"), "did you mean: adam"),
+        (("--vary", "epochs=1,2", "--equal", "visits"), "do not get the same number of visits"),
+        (("--vary", "epochs=1,2", "--widht", "3"), "there is no setting 'widht'"),
+        (("nowhere",), "nowhere is not a study"),
+        ((), "two arms or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_spent(tmp_path, words, message):
+    own = () if words == ("nowhere",) else SMALL[:4]
+    assert message in refused("compare", *words, *own, cwd=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_study_s_question_cannot_change(place):
+    assert "was fixed when it began" in refused("compare", "study", "--epochs", "3", cwd=place)
+    message = refused("compare", *TWO, "--output", "study", cwd=place)
+    assert "holds something else" in message
+
+
+def test_from_python(tmp_path):
+    program = (
+        "import engram\n"
+        "study = engram.study({'optimizer': ['sgd', 'adam']}, arms={'short': {'epochs': 1}}, seeds=1, jobs=1,\n"
+        "    model='mlp', epochs=2, output='study', device={'threads': 1})\n"
+        "print(study.table.num_rows, study.curves.num_rows, len(study.verdicts), study.path, study.plan.equal)\n"
+        "print(study.against('adam')[0].baseline, study.complete)\n"
+    )
+    command = [sys.executable, "-c", program]  # without a guard of __main__
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["3 5 2 study none", "adam True"], done.stderr

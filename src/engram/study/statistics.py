@@ -137,7 +137,7 @@ def equivalence(differences: ArrayLike, margin: float) -> float:
     """p of the two one-sided tests that the mean difference lies within ± `margin`.
 
     >>> round(equivalence([0.001, -0.001, 0.0, 0.0005], 0.002), 4)
-    0.0106
+    0.0109
     """
     found = _array(differences)
     if len(found) < 2:

@@ -22,6 +22,7 @@ _HOMES = {
     "models": ("engram.models", None),
     "ReviewLoader": ("engram.review.loader", "ReviewLoader"),
     "ReviewSampler": ("engram.review.sampler", "ReviewSampler"),
+    "ReviewStream": ("engram.review.stream", "ReviewStream"),
     "open_source": ("engram.data.open", "open_source"),
 }
 

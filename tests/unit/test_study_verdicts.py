@@ -129,6 +129,9 @@ def test_failed_runs_are_said_and_their_seeds_left_out():
     assert "1 run of adam failed: this holds for the seeds that finished with both" in one.sentence
     result = verdicts.results(plan, found)[1]
     assert (result.mean.n, result.failures) == (4, {0: "the loss became infinite"})
+    three = make({"optimizer": ["sgd", "adam", "adamw"]}, seeds=5)
+    others = verdicts.judge(three, rows(sgd=BASE, adam=[None] * 5, adamw=shifted(*NOISE)))
+    assert "comparison" not in others[1].sentence  # of what cannot be compared nothing is corrected for
     none = verdicts.judge(plan, rows(sgd=BASE, adam=[None] * 5))[0]
     assert none.kind == "nothing"
     assert none.sentence == "adam cannot be compared with sgd: 5 runs of adam failed."

@@ -1,5 +1,6 @@
 """The pictures of a study: every seed as a dot, differences with their intervals, curves with bands."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,8 +32,11 @@ def dots(measure: Measure, results: Sequence[Result]) -> dict[str, Any]:
         for one in results
         if one.mean.n > 1
     ]
-    x = {"field": "value", "type": "quantitative", "scale": {"zero": False, "nice": True}, "axis": _axis(measure)}
-    y = {"field": "arm", "type": "nominal", "sort": names, "axis": _names(names)}
+    scale: dict[str, Any] = {"zero": False, "nice": True}
+    if measure.share and any(one["high"] > 1 for one in means):
+        scale["domainMax"] = 1  # an interval may reach beyond what a share can be; the axis does not
+    x = {"field": "value", "type": "quantitative", "scale": scale, "axis": _axis(measure)}
+    y = {"field": "arm", "type": "nominal", "scale": {"domain": names}, "axis": _names(names)}
     joined = {
         "data": {"values": points},
         "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.45},
@@ -43,7 +47,7 @@ def dots(measure: Measure, results: Sequence[Result]) -> dict[str, Any]:
             "detail": {"field": "seed"},
             "color": {"value": "var(--muted)"},
         },
-        "transform": [{"calculate": f"indexof({names!r}, datum.arm)", "as": "place"}],
+        "transform": [{"calculate": f"indexof({json.dumps(names)}, datum.arm)", "as": "place"}],
     }
     bars = {
         "data": {"values": means},
@@ -85,7 +89,7 @@ def differences(measure: Measure, verdicts: Sequence[Verdict], margin: float | N
         "scale": {"zero": True, "padding": 12},
         "axis": {"title": title, "tickCount": 7},
     }
-    y = {"field": "arm", "type": "nominal", "sort": names, "axis": _names(names)}
+    y = {"field": "arm", "type": "nominal", "scale": {"domain": names}, "axis": _names(names)}
     layers: list[dict[str, Any]] = []
     if margin is not None:
         band = {"low": -scale * margin, "high": scale * margin}
@@ -161,7 +165,7 @@ def curves(rows: Rows, arms: Sequence[str], figure: str, *, x: str, title: str, 
             "x": horizontal,
             "y": {"field": "low", "type": "quantitative"},
             "y2": {"field": "high"},
-            **_coloured(arms),
+            **colour,
         },
     }
     if max(sum(one["arm"] == arm for one in values) for arm in arms) > 40:
@@ -221,6 +225,6 @@ def _frame(description: str, rows: int) -> dict[str, Any]:
         "width": WIDE,
         "height": ROW * rows + 60,
         "autosize": {"type": "fit", "contains": "padding"},
-        "padding": 4,
+        "padding": {"left": 14, "right": 6, "top": 4, "bottom": 4},
         "config": CONFIG,
     }

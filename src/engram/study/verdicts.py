@@ -87,13 +87,14 @@ def judge(plan: Plan, rows: Rows, baseline: str | None = None) -> list[Verdict]:
     above = statistics.holm(
         [math.nan if margin is None else statistics.above([sign * d for d in one], -margin) for one in pairs]
     )
-    level = (1 - plan.confidence) / max(1, sum(one.n > 1 for one in measured))
+    compared = max(1, sum(one.n > 1 for one in measured))
+    level = (1 - plan.confidence) / compared
     found = []
     for at, (other, one) in enumerate(zip(others, measured, strict=True)):
         seen = detectable(one.sd, one.n, level)
         kind = _kind(one, sign * one.mean, p[at], within[at], above[at], 1 - plan.confidence)
         plain = Verdict(other.arm, first.arm, plan.measure, one, p[at], within[at], above[at], seen, kind, "")
-        found.append(replace(plain, sentence=_sentence(plan, plain, other, first, len(others))))
+        found.append(replace(plain, sentence=_sentence(plan, plain, other, first, compared)))
     return found
 
 

@@ -184,6 +184,8 @@ def test_which_arms_begin_alike_is_read_from_what_they_recorded():
     models = make({"model": ["mlp", "lenet5"]}, seeds=5)
     same = rows(mlp=BASE, lenet5=BASE)
     assert not sharing.shares_weights(models, same, "mlp", "lenet5")  # equal letters, other networks
+    reviews = make({"review": ["shuffle", "infobatch"]}, seeds=5)
+    assert sharing.sharing(reviews, []).endswith("No two arms see them in the same order.")
     apart = make({"data.limit": [100, 200]}, seeds=5)
     assert "No two arms are trained and judged on the same examples." in sharing.sharing(apart, [])
 

@@ -233,6 +233,9 @@ def _target(study: "Study") -> Markup | None:
     rows = []
     for arm in study.plan.arms:
         visits, seconds = (reached(study.tables.runs, arm.name, unit) for unit in ("visits", "seconds"))
+        if not visits.runs:
+            rows.append([text(arm.name), "no run finished", "–", "–", "–"])
+            continue
         never = visits.runs - visits.reached
         rows.append(
             [

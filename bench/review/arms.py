@@ -32,6 +32,30 @@ CONTROLS: dict[str, Trial] = {
 }
 """Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay."""
 
+ABLATIONS: dict[str, Trial] = {
+    "as tuned": {},
+    "clock: steps": {"review.clock": "steps"},
+    "clock: visits": {"review.clock": "visits"},
+    "recall: correct": {"review.measure": "correct"},
+    "recall: relative": {"review.measure": "relative"},
+    "memory: exponential": {"review.memory": "exponential"},
+    "memory: power_law": {"review.memory": "power_law"},
+    "memory: half_life": {"review.memory": "half_life"},
+    "forgetting off": {"review.forgetting": False},
+    "exponent 0.5": {"review.exponent": 0.5},
+    "exponent 1": {"review.exponent": 1.0},
+    "save 0.3": {"review.save": 0.3},
+    "save 0.5": {"review.save": 0.5},
+    "floor 0.02": {"review.floor": 0.02},
+    "floor 0.25": {"review.floor": 0.25},
+    "no last phase": {"review.tail": 0.0},
+    "last phase 0.25": {"review.tail": 0.25},
+    "leeches not held back": {"review.leeches": False},
+    "permuted": {"review.permuted": True},
+    "shuffle": {"review": "shuffle"},
+}
+"""One change each to the tuned forgetting curve."""
+
 
 def settings(name: str, trial: Trial, lr: float) -> Trial:
     """The recipe's settings of a trial of an arm."""

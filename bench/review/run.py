@@ -1,6 +1,7 @@
 """Compare review methods at equal visits: tune each on validation data, then decide once on test data.
 
     python bench/review/run.py tune mnist --data DIR              four trials of every method, 2 seeds, half the visits
+    python bench/review/run.py ablate mnist --data DIR            one change at a time to ours, 3 seeds, validation data
     python bench/review/run.py decide mnist --data DIR            the tuned methods and their controls, 5 seeds
     python bench/review/run.py table                              what bench/results/ holds, as Markdown
 
@@ -111,6 +112,31 @@ def tune(chosen: argparse.Namespace) -> None:
     write(workload, results)
 
 
+def ablate(chosen: argparse.Namespace) -> None:
+    """One change at a time to the tuned forgetting curve, at half of the visits, on validation data."""
+    workload = WORKLOADS[chosen.workload]
+    results = read(workload)
+    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
+    ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
+    compared = {}
+    for name, change in arms.ABLATIONS.items():
+        one = {**ours, **change}
+        if change.get("review") == "shuffle":  # with its own rate
+            one = arms.settings("shuffle", results["tuned"]["shuffle"], workload.lr)
+        if one not in compared.values():  # what was tuned may be one of the changes
+            compared[name] = one
+    path = Path(chosen.cache) / "studies" / f"ablate-{workload.name}"
+    seeds = tuple(range(200, 200 + chosen.seeds))
+    done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
+    note(results, chosen)
+    kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
+    results["ablations"] = [{key: row.get(key) for key in kept} for row in done.tables.runs]
+    write(workload, results)
+    for name in compared:
+        rows = [row for row in results["ablations"] if row["arm"] == name]
+        print(f"{name:26} {statistics.fmean(row['validation.accuracy'] or 0 for row in rows):.4f}")
+
+
 def decide(chosen: argparse.Namespace) -> None:
     """The tuned methods and the controls at every budget, on the test split, final weights."""
     workload = WORKLOADS[chosen.workload]
@@ -168,7 +194,7 @@ def note(results: dict[str, Any], chosen: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="task", required=True)
-    for name in ("tune", "decide"):
+    for name in ("tune", "ablate", "decide"):
         verb = verbs.add_parser(name)
         verb.add_argument("workload", choices=list(WORKLOADS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
@@ -184,7 +210,7 @@ def main() -> None:
 
         print_all(RESULTS)
         return
-    {"tune": tune, "decide": decide}[chosen.task](chosen)
+    {"tune": tune, "ablate": ablate, "decide": decide}[chosen.task](chosen)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def test_help_imports_nothing_heavy():
 
 def test_help_names_every_verb_and_every_setting(tmp_path):
     shown = engram("--help", cwd=tmp_path).stdout
-    for verb in ("train", "resume", "evaluate", "predict", "show", "data", "report", "doctor"):
+    for verb in ("train", "resume", "compare", "evaluate", "predict", "show", "data", "report", "doctor"):
         assert verb in shown
     shown = engram("train", "--help", cwd=tmp_path).stdout
     for setting in ("--recipe", "--plan", "--optimizer", "--data.image_size", "--epochs", "--device.threads"):

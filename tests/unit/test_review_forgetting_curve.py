@@ -1,0 +1,173 @@
+"""The proposal: who is visited follows what is predicted to be forgotten, and the exceptions hold."""
+
+import pytest
+import torch
+
+from engram.errors import UserError
+from engram.review import methods
+from engram.review.ledger import Ledger
+from engram.review.method import Moment
+from engram.review.methods.forgetting_curve import is_leech, with_class_quotas
+
+
+def moment(**more):
+    given = {
+        "round": 1,
+        "quota": 10,
+        "left": 1000,
+        "spent": 0.5,
+        "clock": 8.0,
+        "batch_size": 5,
+        "rng": torch.Generator().manual_seed(0),
+        "labels": None,
+    } | more
+    return Moment(**given)
+
+
+def known(recall, *, last=0.0, strength=7.0, visits=3, streak=1):
+    """A ledger whose rows were visited."""
+    ledger = Ledger(len(recall))
+    ledger.recall[:] = torch.tensor(recall)
+    ledger.visits[:], ledger.streak[:] = visits, streak
+    ledger.strength[:] = torch.as_tensor(strength, dtype=torch.float32)
+    ledger.difficulty[:] = 5.0
+    ledger.last[:] = torch.as_tensor(last, dtype=torch.float32)
+    return ledger
+
+
+def drawn(method, ledger, rounds=2000, **more):
+    """How often each example was drawn."""
+    counts = torch.zeros(len(ledger))
+    rng = torch.Generator().manual_seed(1)
+    for _ in range(rounds):
+        counts[method.choose(ledger, moment(rng=rng, **more)).indices] += 1
+    return counts / rounds
+
+
+def test_predicted_recall_relaxes_from_what_was_known_to_what_the_network_knows_of_any():
+    method = methods.build("forgetting_curve", {"memory": "exponential"})
+    ledger = known([0.9, 0.9, 0.2, 0.6, 0.0], last=[8.0, 1.0, 1.0, 3.0, 0.0], strength=[7.0, 2.0, 2.0, 4.0, 0.0])
+    ledger.visits[4] = 0
+    predicted = method.predicted(ledger, 8.0)
+    mean = (0.9 + 0.9 + 0.2 + 0.6) / 4
+    left = method.memory.left(8.0 - ledger.last, ledger.strength, ledger.difficulty).tolist()
+    by_hand = [
+        min(value, mean) + (value - min(value, mean)) * share
+        for value, share in zip([0.9, 0.9, 0.2, 0.6], left, strict=False)
+    ]
+    assert predicted[:4].tolist() == pytest.approx(by_hand, abs=1e-3)
+    assert predicted[4] == 0
+    assert predicted[0] == pytest.approx(0.9, abs=1e-3)  # just seen
+    assert mean < predicted[1] < 0.9  # half forgotten
+    assert predicted[2] == pytest.approx(0.2, abs=1e-3)  # what was not known cannot be forgotten
+    stale = methods.build("forgetting_curve", {"memory": "exponential", "forgetting": False})
+    assert stale.predicted(ledger, 8.0)[1] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_visits_go_by_what_is_predicted_to_be_gone_within_the_floor():
+    method = methods.build("forgetting_curve", {"forgetting": False, "leeches": False, "floor": 0.2})
+    ledger = known([0.999] * 10 + [0.8] * 5 + [0.6] * 5)
+    often = drawn(method, ledger, quota=6)
+    # 10 at the floor of .2, and the other 4 visits go 1 : 2 to those with .2 and .4 gone
+    assert often[:10].tolist() == pytest.approx([0.2] * 10, abs=0.05)
+    assert often[10:15].tolist() == pytest.approx([4 / 15] * 5, abs=0.05)
+    assert often[15:].tolist() == pytest.approx([8 / 15] * 5, abs=0.05)
+
+
+def test_new_examples_come_for_certain():
+    ledger = known([0.9] * 20)
+    ledger.visits[:3] = 0
+    assert drawn(methods.build("forgetting_curve"), ledger, 50, quota=6)[:3].tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("spent", [0.9, 0.95])
+def test_the_last_phase_and_the_first_round_are_plain_shuffling(spent):
+    method = methods.build("forgetting_curve", {"tail": 0.1, "exponent": 1.0})
+    ledger = known([0.1] + [0.99] * 19)
+    often = drawn(method, ledger, 2000, spent=spent, quota=10)
+    assert often.tolist() == pytest.approx([0.5] * 20, abs=0.06)
+    assert method.choose(ledger, moment(spent=spent, quota=10)).weights is None
+    assert drawn(method, ledger, 200, spent=0.85, quota=10)[0] > 0.95
+    first = method.choose(Ledger(20), moment(spent=0.0, quota=20))
+    assert sorted(first.indices.tolist()) == list(range(20))
+
+
+def test_the_plan_has_a_first_pass_rounds_of_the_quota_and_the_last_phase():
+    method = methods.build("forgetting_curve", {"save": 0.75, "tail": 0.1})
+    assert method.plan(20, 200) == [20, *[5] * 32, 20]
+    assert method.plan(20, 15) == [15]
+    assert sum(method.plan(20, 50)) == 50
+    assert methods.build("forgetting_curve", {"save": "auto"}).plan(20, 200) is None
+
+
+def test_weights_undo_the_probabilities():
+    method = methods.build("forgetting_curve", {"forgetting": False, "leeches": False, "exponent": 1.0})
+    ledger = known([0.9] * 10 + [0.6] * 10)
+    chosen = method.choose(ledger, moment(quota=10))
+    hard = chosen.indices >= 10
+    ratio = chosen.weights[~hard].mean() / chosen.weights[hard].mean()
+    assert float(ratio) == pytest.approx(4, rel=0.01)
+    assert float(chosen.weights.mean()) == pytest.approx(1)
+    assert methods.build("forgetting_curve").choose(ledger, moment()).weights is None
+
+
+def test_leeches_are_visited_like_the_average_of_the_others():
+    ledger = known([0.95] * 10 + [0.5] * 9 + [0.05])
+    ledger.visits[19], ledger.streak[19] = 9, 0
+    assert is_leech(ledger).tolist() == [False] * 19 + [True]
+    held = drawn(methods.build("forgetting_curve", {"forgetting": False}), ledger, quota=6)
+    free = drawn(methods.build("forgetting_curve", {"forgetting": False, "leeches": False}), ledger, quota=6)
+    assert float(held[19]) == pytest.approx(float(held[:19].mean()), abs=0.05)
+    assert free[19] > 1.5 * held[19]
+    for change in ({"visits": 3}, {"streak": 1}, {"recall": 0.4}):
+        other = known([0.95] * 10 + [0.5] * 9 + [0.05])
+        other.visits[19], other.streak[19] = 9, 0
+        for name, value in change.items():
+            getattr(other, name)[19] = value
+        assert not is_leech(other).any(), change
+    ignorant = known([0.3] * 19 + [0.05], visits=9, streak=0)  # where nothing is learned yet, nothing is a leech
+    assert not is_leech(ignorant).any()
+    assert not is_leech(Ledger(3)).any()
+
+
+def test_auto_follows_saturation_by_itself():
+    method = methods.build("forgetting_curve", {"save": "auto", "forgetting": False})
+    sizes = [
+        len(method.choose(known([0.5] * some + [0.99] * (100 - some)), moment(quota=100, left=1000)).indices)
+        for some in (100, 61, 7, 0)
+    ]
+    assert sizes == [100, 65, 20, 20]  # what is below the retention, in whole batches, and never under a fifth
+    assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
+    assert method.least_share == pytest.approx(0.2)
+
+
+def test_classes_keep_half_of_their_share():
+    labels = torch.tensor([0] * 10 + [1] * 10)
+    method = methods.build("forgetting_curve", {"classes": True, "forgetting": False, "floor": 0.0, "leeches": False})
+    ledger = known([0.5] * 10 + [0.99] * 10)
+    often = drawn(method, ledger, quota=8, labels=labels)
+    assert float(often[10:].sum()) == pytest.approx(2, abs=0.1)
+    assert float(often.sum()) == pytest.approx(8)
+    without = drawn(
+        methods.build("forgetting_curve", {"forgetting": False, "floor": 0.0}), ledger, quota=8, labels=labels
+    )
+    assert float(without[10:].sum()) < 0.5
+    even = torch.full((20,), 0.4, dtype=torch.float64)
+    assert torch.equal(with_class_quotas(even, labels, 8), even)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"save": 1.0}, "save cannot be 1.0"),
+        ({"save": "much"}, "save cannot be 'much'"),
+        ({"floor": 1.5}, "floor cannot be 1.5"),
+        ({"tail": -0.1}, "tail cannot be -0.1"),
+        ({"exponent": 2.0}, "exponent cannot be 2.0"),
+        ({"retention": 1.0}, "retention cannot be 1.0"),
+        ({"memory": "fsr"}, "memory 'fsr' is not known"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        methods.build("forgetting_curve", settings)

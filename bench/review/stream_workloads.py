@@ -122,7 +122,7 @@ WORKLOADS = {
         ),
         Workload(
             "cifar10", "5 tasks of 2 classes, 20,000 examples, 16 x 16, 3 convolutions", "cifar10", 0.05, 50,
-            (200, 1000, None), 1000, cnn, limit=20_000,
+            (1000, None, 200), 1000, cnn, limit=20_000,
         ),
         Workload(
             "mnist-domains", "5 domains (pixels in another order), all classes in each, 14 x 14, MLP 196-200-10",

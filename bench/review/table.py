@@ -5,9 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from engram.study.statistics import describe, holm, paired
+from engram.study.statistics import describe, equivalence, holm, paired
 
 CONTROL = "permuted"
+ABLATED = "validation.accuracy"
+MARGIN = 0.001  # of MNIST, see run.py
 
 
 def print_all(results: Path) -> None:
@@ -27,7 +29,60 @@ def section(told: dict[str, Any]) -> str:
             f"{float(budget):.0%} of the full run's visits:",
             table(told["budgets"][budget]["runs"], told["tuned"]),
         ]
+    full = told["budgets"].get("1.0")
+    if full:
+        parts.append(
+            against_full(told["budgets"], {row["seed"]: row for row in full["runs"] if row["arm"] == "shuffle"})
+        )
+    if told.get("ablations"):
+        parts.append("One change at a time, half of the visits, validation data:")
+        parts.append(ablations(told["ablations"]))
     return "\n\n".join(parts) + "\n"
+
+
+def against_full(budgets: dict[str, Any], full: dict[int, Any]) -> str:
+    """Every method on a part of the visits against shuffling with all of them, and whether it is as good."""
+    lines = [
+        f"| method | visits | against the full run (95 % interval), points | within {100 * MARGIN:g} point: p |",
+        "|---|---:|---:|---:|",
+    ]
+    for budget in sorted(budgets, key=float):
+        runs = budgets[budget]["runs"]
+        for arm in dict.fromkeys(row["arm"] for row in runs):
+            rows = {row["seed"]: row for row in runs if row["arm"] == arm}
+            if float(budget) == 1 or not shared(rows, full):
+                continue
+            found = differences(rows, full)
+            one = paired(found)
+            interval = f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
+            lines.append(f"| {arm} | {float(budget):.0%} | {interval} | {number(equivalence(found, MARGIN))} |")
+    return "\n".join(lines)
+
+
+def ablations(runs: list[dict[str, Any]]) -> str:
+    """Each change against the tuned method."""
+    lines = [
+        "| change | validation accuracy, % | against as tuned (95 % interval), points | p (Holm) | NLL |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    by: dict[str, dict[int, Any]] = {}
+    for row in runs:
+        by.setdefault(row["arm"], {})[row["seed"]] = row
+    tuned = by["as tuned"]
+    tests = {}
+    for arm, rows in by.items():
+        seeds = [seed for seed in rows if None not in (rows[seed][ABLATED], tuned[seed][ABLATED])]
+        if arm != "as tuned" and len(seeds) > 1:
+            tests[arm] = paired([rows[seed][ABLATED] - tuned[seed][ABLATED] for seed in seeds])
+    corrected = dict(zip(tests, holm([one.p for one in tests.values()]), strict=True))
+    for arm, rows in by.items():
+        cells = [arm, mean(list(rows.values()), ABLATED, 100), "", ""]
+        if arm in tests:
+            one = tests[arm]
+            cells[2] = f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
+            cells[3] = number(corrected[arm])
+        lines.append("| " + " | ".join([*cells, mean(list(rows.values()), "validation.loss", 1, 4)]) + " |")
+    return "\n".join(lines)
 
 
 def table(runs: list[dict[str, Any]], tuned: dict[str, Any]) -> str:

@@ -1,0 +1,96 @@
+"""From a recipe to the parts of a run: the review it asks for, and the precision that is timed."""
+
+import pytest
+import torch
+
+import engram
+from engram import recipe
+from engram.errors import UserError
+from engram.training import assemble, telling, threads
+
+
+def made(**settings):
+    return assemble.assemble(recipe.build({"model": "mlp", "device.threads": "1", "epochs": 4, **settings}))
+
+
+def test_the_review_is_the_recipe_s():
+    settings = {"review.save": "0.75", "review.clock": "steps", "review.measure": "correct", "review.permuted": "true"}
+    assembled = made(review="forgetting_curve", label_smoothing=0.1, seed=7, **settings)
+    reviewer = assembled.state.reviewer
+    assert type(reviewer.method).__name__ == "ForgettingCurve"
+    assert reviewer.method.save == 0.75
+    assert (reviewer.kind_of_clock, reviewer.measure, reviewer.seed) == ("steps", "correct", 7)
+    assert reviewer.permutation is not None
+    assert reviewer.floor == pytest.approx(0.5003, abs=1e-4)
+    assert torch.equal(reviewer.labels, assembled.prepared.train.labels)
+    assert reviewer.total_steps == 4 * reviewer.steps_per_pass
+    told = dict(telling.header(assembled, engram.__path__[0]))
+    assert told["review"].startswith("forgetting_curve save=0.75 clock=steps")
+    assert "review" not in dict(telling.header(made(), engram.__path__[0]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "near"),
+    [
+        ({"review": "forgeting_curve"}, "review 'forgeting_curve' is not known", "forgetting_curve"),
+        ({"review": "forgetting_curve", "review.sav": 1}, "has no setting 'sav'", "save"),
+        ({"review": "forgetting_curve", "review.save": 3}, "save cannot be 3", None),
+        ({"review": "shuffle", "review.clock": "step"}, "there is no clock 'step'", "steps"),
+        ({"review": "shuffle", "review.measure": "los"}, "recall cannot be measured by 'los'", None),
+    ],
+)
+def test_a_review_that_cannot_be_is_refused(settings, message, near):
+    with pytest.raises(UserError, match=message) as caught:
+        made(**settings)
+    assert caught.value.nearest == near
+
+
+def test_a_resumed_run_keeps_its_review(tmp_path):
+    run = engram.train(model="mlp", epochs=1, output=str(tmp_path / "run"), device={"threads": 1})
+    with pytest.raises(UserError, match="review cannot change"):
+        engram.resume(run.folder, review="infobatch", epochs=2)
+
+
+def precision(monkeypatch, seconds, **settings):
+    """What is decided where steps take so long: `seconds` of bfloat16 and float32 by threads."""
+    assembled = made(**settings)
+    assembled.set_precision(torch.bfloat16)
+    assembled.step_seconds = seconds["bfloat16"]
+    asked = []
+
+    def calibrate(step, cores):
+        asked.append(step)
+        return seconds["float32"]
+
+    monkeypatch.setattr(threads, "calibrate", calibrate)
+    before = torch.get_num_threads()
+    decision = assembled.calibrate_precision()
+    chosen = torch.get_num_threads()
+    torch.set_num_threads(before)
+    return assembled, decision, chosen, asked
+
+
+def test_small_networks_take_the_precision_that_is_faster(monkeypatch):
+    times = {"bfloat16": {1: 0.006, 2: 0.007}, "float32": {1: 0.008, 2: 0.005}}
+    assembled, decision, chosen, _ = precision(monkeypatch, times)
+    assert assembled.machine.dtype == assembled.parts.machine.dtype == torch.float32
+    assert (decision.setting, decision.value, chosen) == ("device.precision", "float32", 2)
+    assert "5.0 ms on 2 threads, 6.0 ms in bfloat16" in decision.reason
+    assert [one.setting for one in assembled.decisions].count("device.precision") == 0  # the caller adds the new one
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "float32", "settings", "timed"),
+    [
+        ({1: 0.006}, {1: 0.0059}, {}, True),  # hardly faster: not worth it
+        ({1: 0.2}, {1: 0.01}, {}, False),  # large networks are not timed twice
+        ({}, {1: 0.01}, {}, False),  # the thread count was given, nothing was timed
+        ({1: 0.006}, {1: 0.001}, {"device.precision": "bfloat16"}, False),  # asked for
+    ],
+)
+def test_bfloat16_stays_where_it_is_faster_or_asked_for(monkeypatch, bfloat16, float32, settings, timed):
+    times = {"bfloat16": bfloat16, "float32": float32}
+    assembled, decision, _, asked = precision(monkeypatch, times, **settings)
+    assert decision is None
+    assert assembled.machine.dtype == torch.bfloat16
+    assert bool(asked) == timed

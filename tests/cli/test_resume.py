@@ -82,6 +82,8 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     done = engram("resume", "run", "--epochs", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "going on at step" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if row["event"] == "epoch"] == [1, 2]
 
 
 @pytest.fixture(scope="module")

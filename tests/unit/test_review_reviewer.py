@@ -168,6 +168,18 @@ def test_stopped_anywhere_it_goes_on_as_if_it_had_not(method, stop):
     assert torch.equal(whole.tally, second.tally)
 
 
+@pytest.mark.parametrize("method", ["shuffle", "forgetting_curve", "infobatch"])
+@pytest.mark.parametrize(("epochs", "more"), [(2, 5), (5, 3)])
+def test_a_run_may_be_made_longer_or_shorter(method, epochs, more):
+    first = made(method, examples=40, epochs=epochs, seed=1)
+    drive(first, 2 * first.steps_per_pass)
+    second = made(method, examples=40, epochs=more, seed=1)
+    second.load_state_dict(first.state_dict())
+    assert second.steps == 2 * second.steps_per_pass
+    drive(second)
+    assert second.steps == second.total_steps == more * second.steps_per_pass
+
+
 def test_another_reviews_state_is_refused_and_changes_nothing():
     saved = made(examples=40, epochs=4)
     drive(saved, 3)

@@ -149,9 +149,10 @@ class Reviewer:
             return
         self.round += 1
         left = self.total_steps - self.steps
-        steps = left if self.planned is None else self.planned[self.round]
+        planned = self.planned is not None and self.round < len(self.planned)
+        steps = self.planned[self.round] if planned else left
         quota = min(len(self), steps * self.batch_size)
-        if self.planned is not None and steps == self.steps_per_pass:
+        if planned and steps == self.steps_per_pass:
             quota = len(self)
         self.rng = generator(self.seed, self.round)
         moment = Moment(
@@ -381,6 +382,7 @@ class Reviewer:
             "ledger": self.ledger.state_dict(),
             "method": dict(self.method.state_dict()),
             "memory": {} if self.method.memory is None else dict(self.method.memory.state_dict()),
+            "epochs": self.epochs,
             "total_steps": self.total_steps,
             "planned": self.planned,
             "round": self.round,
@@ -414,7 +416,8 @@ class Reviewer:
         self.method.load_state_dict(state["method"])
         if self.method.memory is not None:
             self.method.memory.load_state_dict(state["memory"])
-        self.total_steps, self.planned = int(state["total_steps"]), state["planned"]
+        if state["epochs"] == self.epochs:  # otherwise the run was made longer or shorter, and is planned anew
+            self.total_steps, self.planned = int(state["total_steps"]), state["planned"]
         self.round, self.steps, self.position = int(state["round"]), int(state["steps"]), int(state["position"])
         self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
         self.order = state["order"].to("cpu", torch.int64)

@@ -103,7 +103,7 @@ class Interference(StreamMethod):
 
 
 Arm = dict[str, Any] | Callable[[], StreamMethod]
-CURVE = {"method": "forgetting_curve"}
+CURVE = {"method": "forgetting_curve", "coming": 0.0}
 IDEAS: dict[str, Arm] = {
     "uniform": {"method": "uniform"},
     "uniform, balanced reservoir": {"method": "uniform", "balanced": True},

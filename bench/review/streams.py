@@ -43,7 +43,7 @@ TRIALS: dict[str, tuple[dict[str, Any], ...]] = {
     "none": ({}, {"rate": 2}, {"rate": 0.5}, {"rate": 0.25}),
     "recent": ({}, {"rate": 2}, {"rate": 0.5}, {"rate": 0.25}),
     "uniform": ({}, {"rate": 2}, {"balanced": True}, {"rate": 2, "balanced": True}),
-    "forgetting_curve": ({}, {"rate": 2}, {"coming": 1.0}, {"rate": 2, "coming": 1.0}),
+    "forgetting_curve": tuple({"rate": rate, "coming": coming} for coming in (0.0, 1.0) for rate in (1, 2)),
     "due": ({}, {"rate": 2}, {"memory": "power_law"}, {"rate": 2, "memory": "power_law"}),
     "loss": ({}, {"rate": 2}, {"balanced": True}, {"rate": 2, "balanced": True}),
     "not_coming": ({}, {"rate": 2}, {"balanced": True}, {"rate": 2, "balanced": True}),

@@ -180,11 +180,26 @@ def test_what_is_forgotten_in_the_meantime_is_more_likely():
 
 
 def test_coming_classes_are_left_out():
-    method = stream_methods.ForgettingCurve(floor=0.0, coming=1.0, forgetting=False)
-    given = held(recall=[0.5] * 6, labels=[0, 1, 2, 0, 1, 2], coming=torch.tensor([1, 2, 1]))
-    assert sorted(method.choose(given).tolist()) == [0, 3]
-    with pytest.raises(UserError, match="needs the classes"):
-        method.choose(held(recall=[0.5] * 6))
+    method = stream_methods.ForgettingCurve(floor=0.0, forgetting=False)
+    given = {"recall": [0.5] * 6, "labels": [0, 1, 2, 0, 1, 2]}
+    assert sorted(method.choose(held(coming=torch.tensor([1, 2, 1]), **given)).tolist()) == [0, 3]
+
+
+def test_coming_classes_lose_a_share():
+    method = stream_methods.ForgettingCurve(floor=0.0, coming=0.75, forgetting=False)
+    counts, runs = torch.zeros(6), 800
+    for seed in range(runs):
+        given = held(recall=[0.5] * 6, labels=[0] * 3 + [1] * 3, coming=torch.tensor([1]), quota=1, seed=seed)
+        counts[method.choose(given)] += 1
+    assert abs(counts[3:].sum() - runs / 5) < 4 * (runs * 0.2 * 0.8) ** 0.5
+
+
+@pytest.mark.parametrize("coming", [None, torch.tensor([0, 1])])
+def test_where_all_classes_come_or_none_is_known_none_is_left_out(coming):
+    method = stream_methods.ForgettingCurve(floor=0.0, forgetting=False)
+    for seed in range(20):
+        given = held(recall=[1.0, 0.5, 1, 1, 1, 0.5], labels=[0, 0, 0, 1, 1, 1], coming=coming, seed=seed)
+        assert sorted(method.choose(given).tolist()) == [1, 5]
 
 
 def test_chances():

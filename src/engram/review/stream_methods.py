@@ -132,7 +132,8 @@ class ForgettingCurve(StreamMethod):
         memory: the memory model, see `engram show memories`.
         floor: share of the reviews that is uniform.
         sharpness: exponent of the predicted forgetting; more comes closer to the lowest recall first.
-        coming: share of their chance that examples lose while their class is coming; needs labels.
+        coming: share of their chance that examples lose while their class is among the new ones; where classes are
+            not known, or all of them are coming, none lose any.
         forgetting: False predicts by the average grade alone, as if nothing were ever forgotten.
     """
 
@@ -141,7 +142,7 @@ class ForgettingCurve(StreamMethod):
         memory: str = "fsrs",
         floor: float = 0.1,
         sharpness: float = 1.0,
-        coming: float = 0.0,
+        coming: float = 1.0,
         forgetting: bool = True,
     ) -> None:
         name = "forgetting_curve"
@@ -154,10 +155,9 @@ class ForgettingCurve(StreamMethod):
     def choose(self, held: Held) -> Tensor:
         recall = predicted(held, self.memory if self.forgetting else None)
         scores = (1.0 - recall).clamp_min(0) ** self.sharpness
-        if self.coming:
-            if held.coming is None:
-                raise UserError("coming=... needs the classes of the examples", then="stream.mix(x, y, labels=classes)")
-            scores = torch.where(torch.isin(held.labels, held.coming), (1.0 - self.coming) * scores, scores)
+        if self.coming and held.coming is not None:
+            less = torch.where(torch.isin(held.labels, held.coming), (1.0 - self.coming) * scores, scores)
+            scores = less if bool((less > 0).any()) else scores  # where all classes come, none is left out
         return selection.systematic(chances(scores, held.quota, self.floor), held.rng)
 
 

@@ -96,7 +96,7 @@ def tune(chosen: argparse.Namespace) -> None:
         for trial in arms.TRIALS[name]
     }
     path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
-    done = run_study(path, compared, TUNING_SEEDS, measure="validation.accuracy", jobs=chosen.jobs, **common)
+    done = run_study(path, compared, TUNING_SEEDS[: chosen.seeds], measure="validation.accuracy", jobs=chosen.jobs, **common)
     rows = done.tables.runs
     for name in names:
         means = []

@@ -96,7 +96,8 @@ def tune(chosen: argparse.Namespace) -> None:
         for trial in arms.TRIALS[name]
     }
     path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
-    done = run_study(path, compared, TUNING_SEEDS[: chosen.seeds], measure="validation.accuracy", jobs=chosen.jobs, **common)
+    seeds = TUNING_SEEDS[: chosen.seeds]
+    done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
     rows = done.tables.runs
     for name in names:
         means = []
@@ -149,7 +150,8 @@ def decide(chosen: argparse.Namespace) -> None:
         if "forgetting_curve" in names:
             ours = compared["forgetting_curve"]
             compared |= {name: {**ours, **more} for name, more in arms.CONTROLS.items()}
-        path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}"
+        some = "-" + "-".join(chosen.only) if chosen.only else ""
+        path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}{some}"
         begun = time.time()
         done = run_study(
             path,
@@ -161,7 +163,9 @@ def decide(chosen: argparse.Namespace) -> None:
             jobs=chosen.jobs,
             **common,
         )
-        results["budgets"][str(budget)] = summary(done)
+        before = results["budgets"].get(str(budget), {"runs": []})["runs"]
+        others = [row for row in before if row["arm"] not in compared]
+        results["budgets"][str(budget)] = {"runs": [*others, *summary(done)["runs"]]}
         write(workload, results)
         print(f"{workload.name} at {budget:.0%}: {time.time() - begun:.0f} s")
         show(results, budget)

@@ -142,6 +142,9 @@ def decide(chosen: argparse.Namespace) -> None:
     """The tuned methods and the controls at every budget, on the test split, final weights."""
     workload = WORKLOADS[chosen.workload]
     results = read(workload)
+    if chosen.tuned:
+        results["tuned"] = read(WORKLOADS[chosen.tuned])["tuned"]
+        results["tuned_on"] = chosen.tuned
     names = chosen.only or [name for name in arms.TRIALS if name in results["tuned"]]
     common = base(workload, chosen) | {"data.validation": 0.0}
     note(results, chosen)
@@ -203,6 +206,7 @@ def main() -> None:
         verb.add_argument("workload", choices=list(WORKLOADS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
         verb.add_argument("--cache", default="build/review", help="where made data and studies are kept")
+        verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
         verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--seeds", type=int, default=5)

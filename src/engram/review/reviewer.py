@@ -149,8 +149,9 @@ class Reviewer:
             return
         self.round += 1
         left = self.total_steps - self.steps
-        planned = self.planned is not None and self.round < len(self.planned)
-        steps = self.planned[self.round] if planned else left
+        plan = self.planned or []
+        planned = self.round < len(plan)
+        steps = plan[self.round] if planned else left
         quota = min(len(self), steps * self.batch_size)
         if planned and steps == self.steps_per_pass:
             quota = len(self)

@@ -203,8 +203,8 @@ def show(name: str, results: dict[str, Any], capacity: int | None) -> None:
         arm, held, seed = key.split(" | ")
         if held == str(capacity or "all"):
             found.setdefault(arm, {})[int(seed)] = row
-    if "uniform" not in found:
-        return
+    if len(found.get("uniform", {})) < 2:
+        return  # not done yet
     base, against = found["uniform"], {}
     for arm, rows in found.items():
         if arm != "uniform" and len(rows) > 1:

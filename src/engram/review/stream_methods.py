@@ -16,10 +16,10 @@ slip. MNIST in five tasks (`bench/review/streams.py`, 5 seeds, test accuracy in 
 200 places, +2.6 with 1,000, +4.2 with all (95.2 %). More than half of it with 200 places, a third with more, comes
 from leaving out the classes that are coming alone; the decay of memories adds 0.2 to 0.3 to a choice by grade, which 5
 seeds do not tell from nothing. Hurts: where little is known of anything it says little. CIFAR-10, learned to 30 %,
-showed no difference to uniform replay (+4 and +5 points, and as much between seeds), the digits (140 steps) none either,
-and one of their runs fell apart: draw more evenly (`floor`) where rates are high and streams short.
-Always taking the lowest recall (`due`) or the largest loss comes back to the few examples that cannot
-be learned, and falls the further behind the more there is to choose from: they are here to be compared with.
+showed no difference to uniform replay (+4 and +5 points, and as much between seeds); the digits (140 steps) showed none
+either, and one of their runs fell apart. Always taking the lowest recall (`due`) or the largest loss comes back to the
+few examples that cannot be learned, and falls the further behind the more there is to choose from: they are here to be
+compared with.
 
 Chaudhry et al. 2019, "On Tiny Episodic Memories in Continual Learning", section 4 (uniform, ring, reservoir). Amiri,
 Miller and Savova 2017, "Repeat before Forgetting" (what is about to be forgotten).

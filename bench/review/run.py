@@ -13,17 +13,21 @@ goes on; the figures go to bench/results/review_WORKLOAD.json after every study.
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import arms
+import torch
 from workloads import WORKLOADS, Workload
 
 import engram
 from engram.study.study import begin
+from engram.training.device import describe_processor
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -193,8 +197,11 @@ def show(results: dict[str, Any], budget: float) -> None:
 
 
 def note(results: dict[str, Any], chosen: argparse.Namespace) -> None:
-    command = f"python bench/review/run.py {chosen.task} {chosen.workload} --data DIR"
+    words = ["DIR" if word in (chosen.data, chosen.cache) else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "bench/review/run.py", *words])
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    results["machine"] = {"processor": describe_processor(), "cores": cores, "torch": torch.__version__}
     results["commands"].append({"command": command, "commit": commit(), "engram": engram.__version__, "at": at})
 
 

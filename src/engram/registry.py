@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 HOMES = {
     "model": "engram.models",
     "optimizer": "engram.optimizers",
+    "initializer": "engram.initializers",
+    "regularizer": "engram.regularizers",
     "schedule": "engram.schedules",
     "augmentation": "engram.augment",
     "source": "engram.data.sources",

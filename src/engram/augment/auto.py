@@ -15,7 +15,7 @@ Measured on the 8 x 8 handwritten digits with a small convolutional network, 20 
 import re
 from collections.abc import Iterable, Sequence
 
-from engram.augment import grammar
+from engram import grammar
 
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SMALLEST = 16

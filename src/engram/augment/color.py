@@ -22,9 +22,9 @@ from functools import cache
 import torch
 from torch import Generator, Tensor
 
-from engram.augment.grammar import number
 from engram.augment.layout import from_rows, to_rows
 from engram.errors import UserError
+from engram.grammar import number
 from engram.registry import register
 
 Apply = Callable[[Tensor, Generator], Tensor]

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from engram import registry
-from engram.augment import grammar
+from engram import grammar, registry
 from engram.augment.normalize import normalize, to_unit
 from engram.errors import UserError
 

@@ -29,11 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from engram.augment.grammar import choice, number
 from engram.augment.layout import from_rows, to_rows
 from engram.augment.padding import FILLS, pad
 from engram.augment.sampling import sample
 from engram.errors import UserError
+from engram.grammar import choice, number
 from engram.registry import register
 
 Apply = Callable[[Tensor, Generator], Tensor]

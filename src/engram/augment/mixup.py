@@ -23,8 +23,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from engram.augment.grammar import number
 from engram.augment.layout import from_rows, to_rows
+from engram.grammar import number
 from engram.registry import register
 
 

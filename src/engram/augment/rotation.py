@@ -17,9 +17,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from engram.augment.grammar import choice, number
 from engram.augment.padding import FILLS, color_of
 from engram.augment.sampling import sample
+from engram.grammar import choice, number
 from engram.registry import register
 
 

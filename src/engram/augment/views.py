@@ -19,7 +19,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from engram.augment import grammar
+from engram import grammar
 from engram.augment.crop import crop_center, margins, resample_at, window_at
 from engram.augment.layout import from_rows, to_rows
 from engram.augment.normalize import normalize

@@ -33,8 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engram.augment.grammar import number
 from engram.errors import UserError, nearest, unknown
+from engram.grammar import number
 from engram.review import memory as memories
 from engram.review import selection
 from engram.review.ledger import Ledger

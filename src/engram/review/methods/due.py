@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review import memory as memories
 from engram.review.ledger import Ledger, Observed

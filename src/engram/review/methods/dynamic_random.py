@@ -10,7 +10,7 @@ As a baseline in Raju et al. 2021, "Accelerating Deep Learning with Dynamic Data
 "InfoBatch", ICLR, section 3.
 """
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round, whole_passes

@@ -28,7 +28,7 @@ NeurIPS, section 2.
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.method import Method
 from engram.review.methods._earlier import Scored, earlier

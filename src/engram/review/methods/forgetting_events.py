@@ -19,7 +19,7 @@ Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.method import Method
 from engram.review.methods._earlier import Scored, earlier

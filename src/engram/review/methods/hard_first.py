@@ -14,7 +14,7 @@ by rank and go over all losses anew from time to time; this takes the top of the
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round, whole_passes

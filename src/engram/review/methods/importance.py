@@ -20,7 +20,7 @@ section 3; Horvitz and Thompson 1952 for the weights.
 
 import torch
 
-from engram.augment.grammar import choice, number
+from engram.grammar import choice, number
 from engram.registry import register
 from engram.review import selection
 from engram.review.ledger import Ledger

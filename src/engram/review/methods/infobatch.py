@@ -25,7 +25,7 @@ Qin et al. 2024, "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
 
 import torch
 
-from engram.augment.grammar import choice, number
+from engram.grammar import choice, number
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round

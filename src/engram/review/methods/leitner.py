@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.method import Method, Moment, Round

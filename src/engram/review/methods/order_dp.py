@@ -19,7 +19,7 @@ Jin et al. 2026, "OrderDP: A Theoretically Guaranteed Lossless Dynamic Data Prun
 
 import torch
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round, whole_passes

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from engram.augment.grammar import choice, number
+from engram.grammar import choice, number
 from engram.registry import register
 from engram.review.ledger import Ledger, Observed
 from engram.review.method import Method, Moment, Round

@@ -22,7 +22,7 @@ Zhou et al. 2025, "Scale Efficient Training for Large Datasets", CVPR, section 3
 import torch
 from torch import Tensor
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round

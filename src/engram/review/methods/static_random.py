@@ -11,7 +11,7 @@ of examples that come during the run the same share is kept; rounds are whole ba
 import torch
 from torch import Tensor
 
-from engram.augment.grammar import number
+from engram.grammar import number
 from engram.registry import register
 from engram.review.method import Method, Moment
 from engram.review.methods._subset import Subset

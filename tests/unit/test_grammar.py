@@ -2,7 +2,7 @@
 
 import pytest
 
-from engram.augment import grammar
+from engram import grammar
 from engram.errors import UserError
 
 

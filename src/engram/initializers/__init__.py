@@ -1,0 +1,1 @@
+"""Initial weights by words, one rule a file."""

@@ -10,6 +10,7 @@ from torch import nn
 from engram import optimizers, schedules
 from engram.augment import Batch
 from engram.averaging import WeightAverage
+from engram.layers.auxiliary import Scores
 from engram.recipe import Device
 from engram.review import methods
 from engram.review.reviewer import Reviewer, generator
@@ -294,3 +295,86 @@ def test_of_a_mixed_picture_the_larger_part_is_remembered():
     x = mix(parts.pool.x[batch], None, None).x
     expected = F.cross_entropy(before(x), parts.pool.labels[batch[places]], reduction="none")
     torch.testing.assert_close(losses, expected)
+
+
+class WithHeads(nn.Module):
+    """Two heads; the first one's scores count while training."""
+
+    def __init__(self, weight):
+        super().__init__()
+        torch.manual_seed(3)
+        self.trunk, self.early, self.late = nn.Linear(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
+        self.weight = weight
+
+    def forward(self, x):
+        x = self.trunk(x).relu()
+        return Scores(self.late(x), (self.early(x),), self.weight) if self.training else self.late(x)
+
+
+def test_auxiliary_heads_add_their_loss_and_nothing_else():
+    parts, state = run(epochs=1, optimizer="sgd", batch_size=20, settings={"lr": 0.1, "weight_decay": 0.0})
+    state.net = WithHeads(0.3)
+    state.optimizer = optimizers.build("sgd", state.net, {"lr": 0.1, "weight_decay": 0.0})
+    by_hand, x, y = WithHeads(0.3), parts.pool.x, parts.pool.labels
+    given = by_hand(x)
+    main = F.cross_entropy(given.main, y)
+    (main + 0.3 * F.cross_entropy(given.auxiliary[0], y)).backward()
+    seen = loop.update(parts, state, x, y)
+    for ours, theirs in zip(state.net.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(seen.loss, main.detach())  # what is told and remembered is the last head's
+    torch.testing.assert_close(seen.losses, F.cross_entropy(given.main, y, reduction="none").detach())
+
+
+class TakesLoss(torch.optim.SGD):
+    """Differentiates the loss itself, twice a step."""
+
+    needs_loss = True
+
+    def step(self, loss_of):
+        first, second = loss_of(), loss_of()
+        self.evaluations = (first.item(), second.item())
+        for p, g in zip(self.param_groups[0]["params"], torch.autograd.grad(second, self.param_groups[0]["params"])):
+            p.data -= 0.1 * g
+        return first.detach()
+
+
+def test_an_optimiser_may_take_the_loss_and_sees_one_function_in_a_step():
+    parts, state = run(epochs=1)
+    torch.manual_seed(5)
+    state.net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    state.optimizer = TakesLoss(state.net.parameters(), lr=0.1)
+    by_hand = copy.deepcopy(state.net)
+    x, y = parts.pool.x, parts.pool.labels
+    torch.manual_seed(11)
+    loss = F.cross_entropy(by_hand(x), y)
+    stands = torch.get_rng_state()
+    loss.backward()
+    torch.manual_seed(11)
+    seen = loop.update(parts, state, x, y)
+    assert state.optimizer.evaluations == (loss.item(), loss.item())  # the same units were dropped
+    assert torch.equal(torch.get_rng_state(), stands)
+    torch.testing.assert_close(seen.loss, loss.detach())
+    assert len(seen.losses) == 20  # the first evaluation's
+    for ours, p in zip(state.net.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours.detach(), p.detach() - 0.1 * p.grad)
+
+
+def test_regularisers_act_between_the_gradient_and_the_clipping_and_after_the_step():
+    seen = []
+
+    def regularize(net):
+        seen.append(net[0].weight.grad.norm().item())
+        net[0].weight.grad += 100.0
+
+    def constrain(net, lr):
+        seen.append(lr)
+        net[2].bias.data.fill_(7.0)
+
+    parts, state = run(epochs=1, clip_norm=1.0, regularize=regularize, constrain=constrain)
+    loop.update(parts, state, parts.pool.x, parts.pool.labels)
+    assert seen[0] < 10
+    assert seen[1] == 0.1
+    clipped = torch.cat([p.grad.flatten() for p in state.net.parameters()]).norm()
+    torch.testing.assert_close(clipped, torch.tensor(1.0), rtol=1e-4, atol=0)
+    assert state.net[2].bias.tolist() == [7.0, 7.0]

@@ -7,7 +7,7 @@ and a run that goes on from there computes the very same weights.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from engram.augment.compose import Augment
 from engram.averaging import WeightAverage
 from engram.data.pool import Pool
+from engram.layers.auxiliary import Scores
 from engram.optimizers import set_lr
 from engram.regularizers import clip_norm
 from engram.review.reviewer import Reviewer
 from engram.tasks import classify
 from engram.training.device import Machine
+from engram.training.draws import global_generators, restore_global_generators
 from engram.training.events import Ended, Epoch, Event, NotFinite, Step
 
 LOOK_EVERY = 20  # steps between two looks at the loss on an accelerator, where each look waits for the device
@@ -43,6 +45,8 @@ class Parts:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     patience: int | None = None
+    regularize: Callable[[nn.Module], None] | None = None  # adds to the gradients, before they are clipped
+    constrain: Callable[[nn.Module, float], None] | None = None  # moves the weights after a step of that rate
 
 
 @dataclass
@@ -121,51 +125,68 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
     # of a mixed picture, what it shows of the one that is the larger part of it is remembered
     own = None if batch.partner is None or batch.weight is None else batch.weight >= 0.5
 
-    def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
-        state.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=y.device)
-        for start in range(0, len(y), micro):
-            part = slice(start, start + micro)
-            with parts.machine.autocast():
-                logits = state.net(batch.x[part])
-            losses = classify.losses(
+    def share(part: slice) -> Tensor:  # this part's share of the mean loss of the batch, with its graph
+        with parts.machine.autocast():
+            given = state.net(batch.x[part])
+        scores, heads = (given.main, given.auxiliary) if isinstance(given, Scores) else (given, ())
+
+        def losses_of(logits: Tensor) -> Tensor:
+            return classify.losses(
                 logits,
                 y[part],
                 smoothing=parts.label_smoothing,
                 other=None if other is None else other[part],
                 weight=None if batch.weight is None else batch.weight[part],
             )
-            (state.reviewer.weigh(losses, part).sum() / len(y)).backward()
-            total += losses.detach().sum() / len(y)
-            if other is None or own is None:
-                measured.append((losses.detach(), losses.detach(), classify.correct(logits, y[part])))
-            else:
-                larger = torch.where(own[part], y[part], other[part])
-                alone = classify.losses(logits.detach(), larger, smoothing=parts.label_smoothing)
-                measured.append((losses.detach(), alone, classify.correct(logits, y[part])))
+
+        losses = objective = losses_of(scores)
+        for logits in heads:
+            objective = objective + given.weight * losses_of(logits)
+        alone = losses.detach()
+        if other is not None and own is not None:
+            larger = torch.where(own[part], y[part], other[part])
+            alone = classify.losses(scores.detach(), larger, smoothing=parts.label_smoothing)
+        measured.append((losses.detach(), alone, classify.correct(scores, y[part])))
+        return state.reviewer.weigh(objective, part).sum() / len(y)
+
+    def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
+        state.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=y.device)
+        for start in range(0, len(y), micro):
+            mean = share(slice(start, start + micro))
+            mean.backward()
+            total += mean.detach()
+        if parts.regularize is not None:
+            parts.regularize(state.net)
         if parts.clip_norm is not None:
             clip_norm(state.net.parameters(), parts.clip_norm)
         return total
 
     measured: list[tuple[Tensor, Tensor, Tensor]] = []
-    if needs_closure(state.optimizer):  # it calls back as often as its line search wants; the first call counts
-        loss = torch.as_tensor(state.optimizer.step(gradient))
-        measured = measured[: -(-len(y) // micro)]
+    if evaluates_itself(state.optimizer):  # as often as its search wants; the first evaluation counts
+        whole = getattr(state.optimizer, "needs_loss", False)
+        with same_draws(y.device) as again:
+            loss = torch.as_tensor(state.optimizer.step(again((lambda: share(slice(None))) if whole else gradient)))
+        measured = measured[: 1 if whole else -(-len(y) // micro)]
     else:
         loss = gradient()
         if parts.machine.device.type != "cpu" or torch.isfinite(loss):
             state.optimizer.step()
-    for part_losses, _, part_correct in measured:
-        state.totals[0] += part_losses.sum()
-        state.totals[1] += part_correct.sum()
+        else:
+            state.totals[0] += loss  # an auxiliary head's may be infinite where the last head's is not
+    if parts.constrain is not None:
+        parts.constrain(state.net, state.optimizer.param_groups[0]["lr"])
+    losses, alone, correct = (torch.cat([row[column] for row in measured]) for column in range(3))
+    summed = losses.sum()
+    state.totals[0] += summed
+    state.totals[1] += correct.sum()
     state.totals[2] += len(y)
     if state.average is not None:
         state.average.update()
     places = None
     if own is not None and batch.partner is not None:
         places = torch.where(own, torch.arange(len(y), device=y.device), batch.partner)
-    alone, correct = (torch.cat([row[column] for row in measured]) for column in (1, 2))
-    return Seen(loss, alone, correct, places)
+    return Seen(summed / len(y), alone, correct, places)
 
 
 def broken(state: State) -> bool:
@@ -194,9 +215,33 @@ def rank(figures: dict[str, float]) -> tuple[float, float]:
     return figures["accuracy"], -figures["loss"]
 
 
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step evaluates the loss several times by itself."""
-    return isinstance(optimizer, torch.optim.LBFGS)
+def evaluates_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step evaluates the loss several times by itself: with gradients, or with the graph to differentiate."""
+    asks = ("needs_closure", "needs_loss")
+    return isinstance(optimizer, torch.optim.LBFGS) or any(getattr(optimizer, word, False) for word in asks)
+
+
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[Callable[[Callable[[], Any]], Callable[[], Any]]]:
+    """Within a step, every evaluation draws the same dropout masks: a search needs one function, not a new one a call.
+
+    Gives a function that makes such an evaluation of any; after the step the generators stand where one call left them.
+    """
+    before = global_generators(device)
+    after: list[dict[str, Tensor]] = []
+
+    def again(evaluate: Callable[[], Any]) -> Callable[[], Any]:
+        def evaluation() -> Any:
+            restore_global_generators(before, device)
+            value = evaluate()
+            after[:] = [global_generators(device)]
+            return value
+
+        return evaluation
+
+    yield again
+    if after:
+        restore_global_generators(after[0], device)
 
 
 def looked_at(state: State, machine: Machine) -> bool:

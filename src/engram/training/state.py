@@ -13,6 +13,7 @@ import torch
 
 from engram import atomic
 from engram.errors import UserError
+from engram.training.draws import global_generators, restore_global_generators
 from engram.training.loop import State
 
 VERSION = 2
@@ -102,22 +103,3 @@ def first_not_finite(state: State) -> str | None:
         if not torch.isfinite(parameter).all().item():
             return name
     return None
-
-
-def global_generators(device: torch.device) -> dict[str, torch.Tensor]:
-    """torch's own generators, from which dropout layers draw."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    if device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_global_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """The reverse of `global_generators`; a device that the state does not know keeps what it has."""
-    torch.set_rng_state(states["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
-    if device.type == "mps" and "mps" in states:
-        torch.mps.set_rng_state(states["mps"].cpu())

@@ -334,7 +334,8 @@ class TakesLoss(torch.optim.SGD):
     def step(self, loss_of):
         first, second = loss_of(), loss_of()
         self.evaluations = (first.item(), second.item())
-        for p, g in zip(self.param_groups[0]["params"], torch.autograd.grad(second, self.param_groups[0]["params"])):
+        weights = self.param_groups[0]["params"]
+        for p, g in zip(weights, torch.autograd.grad(second, weights), strict=True):
             p.data -= 0.1 * g
         return first.detach()
 

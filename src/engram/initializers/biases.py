@@ -37,7 +37,7 @@ def bias(*, value: float) -> Rule:
     >>> net = nn.Linear(3, 2); apply(net, "bias:0.5"), net.bias.tolist()
     (['bias: 0.5 in 1 layer'], [0.5, 0.5])
     """
-    level = number("bias", "value", value, float("-inf"))
+    level = number("bias", "value", value, -1e6, 1e6)
 
     def rule(net, given):
         layers = [module for module in weighted(net).values() if module.bias is not None]
@@ -92,7 +92,7 @@ def googlenet(*, value: float = 0.2) -> Rule:
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)); apply(net, "googlenet")
     ['googlenet: weights of 2 layers, biases 0.2, 0 where scores are given']
     """
-    level = number("googlenet", "value", value, float("-inf"))
+    level = number("googlenet", "value", value, -1e6, 1e6)
 
     def rule(net, given):
         def draw(name, module, empty):

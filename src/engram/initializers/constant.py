@@ -32,7 +32,7 @@ def constant(*, value: float = 0.0) -> Rule:
     >>> net = nn.Linear(2, 1); apply(net, "constant:0.5"), net.weight.tolist()
     (['constant: weights of 1 layer, biases 0'], [[0.5, 0.5]])
     """
-    level = number("constant", "value", value, float("-inf"))
+    level = number("constant", "value", value, -1e6, 1e6)
     return lambda net, given: set_weights(net, given, lambda name, module, empty: empty.fill_(level))
 
 

@@ -22,6 +22,7 @@ He, Zhang, Ren, Sun 2015, arXiv:1502.01852, equations 7-14.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +34,10 @@ from engram.layers.activations import ACTIVATIONS, activation
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHTED = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+Layer = Any  # a module of one of these classes; torch types what they hold too loosely to say so
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
 NONLINEAR = (
-    *(kind for name, kind in ACTIVATIONS.items() if name != "identity"),
+    *(type(kind()) for name, kind in ACTIVATIONS.items() if name != "identity"),
     *(nn.CELU, nn.RReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.LogSigmoid),
 )
 
@@ -53,7 +55,7 @@ Rule = Callable[[nn.Module, Given], str]
 """Changes a network's weights in place and says what it did, in a line."""
 
 
-def weighted(net: nn.Module) -> dict[str, nn.Module]:
+def weighted(net: nn.Module) -> dict[str, Layer]:
     """The layers with weights by name, in the order in which they were made.
 
     Raises:
@@ -68,12 +70,7 @@ def weighted(net: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def is_lazy(module: nn.Module) -> bool:
-    """Whether a layer waits for its first input to know its size."""
-    return isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params()
-
-
-def fan_in(module: nn.Module) -> float:
+def fan_in(module: Layer) -> float:
     """Connections into one unit.
 
     >>> fan_in(nn.Conv2d(8, 6, 3, groups=2)), fan_in(nn.ConvTranspose1d(8, 6, 4, stride=2))
@@ -85,7 +82,7 @@ def fan_in(module: nn.Module) -> float:
     return float(module.weight.shape[1] * positions)
 
 
-def fan_out(module: nn.Module) -> float:
+def fan_out(module: Layer) -> float:
     """Connections out of one input.
 
     >>> fan_out(nn.Linear(4, 3)), fan_out(nn.Conv2d(8, 6, 3, groups=2))
@@ -149,12 +146,12 @@ def gain(module: nn.Module) -> float:
     elif isinstance(module, nn.RReLU):  # slopes are drawn while training
         values = F.leaky_relu(z, (module.lower + module.upper) / 2)
     else:
-        values = type(module).forward(module, z.clone())
+        values = module(z.clone())
     return float((density.sum() / (density * values**2).sum()).sqrt())
 
 
 def set_weights(
-    net: nn.Module, given: Given, draw: Callable[[str, nn.Module, Tensor], Tensor], *, biases: float | None = 0.0
+    net: nn.Module, given: Given, draw: Callable[[str, Layer, Tensor], Tensor], *, biases: float | None = 0.0
 ) -> str:
     """Replace the weights of every layer by `draw(name, layer, empty tensor on the CPU)`; biases by one value.
 
@@ -163,7 +160,7 @@ def set_weights(
     """
     layers = weighted(net)
     for name, module in layers.items():
-        if is_lazy(module):
+        if isinstance(module.weight, nn.UninitializedParameter):
             raise UserError(f"layer {name!r} does not know its size before its first input")
     done: set[Tensor] = set()
     for name, module in layers.items():

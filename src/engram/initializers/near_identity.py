@@ -24,7 +24,7 @@ from torch import nn
 
 from engram.errors import UserError
 from engram.grammar import number
-from engram.initializers.layers import Given, Rule, count, outputs_of, weighted
+from engram.initializers.layers import Given, Layer, Rule, count, outputs_of, weighted
 from engram.registry import register
 
 
@@ -58,7 +58,7 @@ def near_identity(*, noise: float = 0.01) -> Rule:
     return rule
 
 
-def allows(module: nn.Module) -> bool:
+def allows(module: Layer) -> bool:
     """Whether a layer can pass on its input: as many outputs as inputs, an odd kernel, stride 1.
 
     >>> allows(nn.Conv2d(4, 4, 3)), allows(nn.Conv2d(4, 4, 3, stride=2)), allows(nn.Linear(4, 3))
@@ -70,7 +70,7 @@ def allows(module: nn.Module) -> bool:
     return module.in_channels == module.out_channels and odd and all(step == 1 for step in module.stride)
 
 
-def pass_on(module: nn.Module, deviation: float, given: Given) -> None:
+def pass_on(module: Layer, deviation: float, given: Given) -> None:
     """Make a layer the identity plus noise, in place; its biases zero."""
     weight = torch.empty(module.weight.shape).normal_(0, deviation, generator=given.rng)
     centre = tuple(side // 2 for side in weight.shape[2:])

@@ -18,10 +18,10 @@ Saxe, McClelland, Ganguli 2014, arXiv:1312.6120, sections 3 and 4. Mezzadri 2007
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engram.grammar import number
-from engram.initializers.layers import Given, Rule, gains, set_weights
+from engram.initializers.layers import Given, Layer, Rule, gains, set_weights
 from engram.registry import register
 
 
@@ -32,7 +32,7 @@ def orthogonal(*, gain: float | str = 1.0) -> Rule:
     Args:
         gain: multiplies every matrix; `auto` takes it from the nonlinearity that follows.
 
-    >>> from engram.initializers import apply
+    >>> from torch import nn; from engram.initializers import apply
     >>> net = nn.Linear(6, 4); _ = apply(net, "orthogonal:2")
     >>> (net.weight @ net.weight.T).round(decimals=4).diagonal().tolist()
     [4.0, 4.0, 4.0, 4.0]
@@ -50,7 +50,7 @@ def orthogonal(*, gain: float | str = 1.0) -> Rule:
     return rule
 
 
-def rotation(module: nn.Module, empty: Tensor, given: Given) -> Tensor:
+def rotation(module: Layer, empty: Tensor, given: Given) -> Tensor:
     """A weight of that layer's shape that is orthogonal group by group."""
     groups = getattr(module, "groups", 1)
     parts = [_orthogonal(len(part), part[0].numel(), given) for part in empty.chunk(groups)]

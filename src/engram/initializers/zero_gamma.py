@@ -21,7 +21,7 @@ arXiv:1901.09321, section 3 (a last layer of zeros, without normalisation).
 from torch import nn
 
 from engram.errors import UserError
-from engram.initializers.layers import NORMS, WEIGHTED, Rule, count
+from engram.initializers.layers import NORMS, WEIGHTED, Layer, Rule, count
 from engram.registry import register
 
 
@@ -59,8 +59,8 @@ def zero_gamma() -> Rule:
     return rule
 
 
-def _last(block: nn.Module) -> nn.Module | None:
-    """What the branch ends with: its last module that scales or weighs, outside the shortcut and its own blocks."""
+def _last(block: nn.Module) -> Layer:
+    """What the branch ends with: its last module that scales or weighs, outside the shortcut; or None."""
     found = None
     for name, module in block.named_modules():
         outside = name.partition(".")[0] != "shortcut"

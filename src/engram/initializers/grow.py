@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
         content: Any = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError):  # torn bytes
         content = None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(

@@ -58,7 +58,7 @@ def rotation(module: Layer, empty: Tensor, given: Given) -> Tensor:
 
 
 def _orthogonal(rows: int, columns: int, given: Given) -> Tensor:
-    matrix = torch.empty(max(rows, columns), min(rows, columns)).normal_(generator=given.rng)
-    q, r = torch.linalg.qr(matrix)
+    matrix = torch.empty(rows, columns).normal_(generator=given.rng)
+    q, r = torch.linalg.qr(matrix if rows >= columns else matrix.T)
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # (long, short), its columns at right angles
     return q if rows >= columns else q.T

@@ -96,7 +96,9 @@ class BFGS(Flat):
                 direction = -g
             start = Try(0.0, value.item(), (g @ direction).item(), g)
             first = group["lr"] if "inverse" in state else group["lr"] * min(1.0, 1 / g.abs().sum().item())
-            found = strong_wolfe(self._along(closure, w, direction), start, first, flatness=group["flatness"])
+            noise = 4 * torch.finfo(value.dtype).eps * abs(start.value)
+            along = self._along(closure, w, direction)
+            found = strong_wolfe(along, start, first, flatness=group["flatness"], noise=noise)
             s, y = found.t * direction, found.kept - g
             w, g, value = w + s, found.kept, value.new_tensor(found.value)
             if found.t == 0:  # no lower place to be found

@@ -36,6 +36,7 @@ def strong_wolfe(
     *,
     fall: float = 1e-4,
     flatness: float = 0.9,
+    noise: float = 0.0,
     evaluations: int = EVALUATIONS,
 ) -> Try:
     """A place that fulfils both conditions, or the lowest one seen when the evaluations run out.
@@ -45,6 +46,7 @@ def strong_wolfe(
         start: what is known at 0; its slope is below 0.
         first: the t to try first.
         fall, flatness: c₁ and c₂.
+        noise: how much values are off by rounding; closer ones are told apart by their slopes alone.
 
     >>> found = strong_wolfe(lambda t: ((t - 3) ** 2, 2 * (t - 3), None), Try(0, 9.0, -6.0), 1.0, flatness=1e-6)
     >>> found.t
@@ -57,14 +59,14 @@ def strong_wolfe(
         return seen[-1]
 
     def falls(one: Try) -> bool:
-        return one.value <= start.value + fall * one.t * start.slope
+        return one.value <= start.value + fall * one.t * start.slope + noise
 
     def is_flat(one: Try) -> bool:
         return abs(one.slope) <= flatness * abs(start.slope)
 
     before, now, low, high = start, look(first), None, None
     while len(seen) <= evaluations:
-        if not falls(now) or (now.value >= before.value and before is not start):
+        if not falls(now) or (now.value > before.value + noise and before is not start):
             low, high = before, now
             break
         if is_flat(now):
@@ -73,9 +75,9 @@ def strong_wolfe(
             low, high = now, before
             break
         before, now = now, look(2 * now.t)
-    while low is not None and high is not None and len(seen) <= evaluations:
+    while low is not None and high is not None and len(seen) <= evaluations and low.t != high.t:
         now = look(between(low, high))
-        if not falls(now) or now.value >= low.value:
+        if not falls(now) or now.value > low.value + noise:
             high = now
             continue
         if is_flat(now):

@@ -46,6 +46,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "history_size": (_is_count, "a whole number, 1 or more"),
     "decay_all": (lambda v: isinstance(v, bool), "true or false"),
     "centered": (lambda v: isinstance(v, bool), "true or false"),
+    "bias_correction": (lambda v: isinstance(v, bool), "true or false"),
     "amsgrad": (lambda v: isinstance(v, bool), "true or false"),
     "line_search": (lambda v: isinstance(v, bool), "true or false"),
 }

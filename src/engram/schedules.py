@@ -9,6 +9,10 @@ at 0 takes its last step with a small rate, not with none.
 A high rate crosses plateaus and averages nothing; a low one averages the noise of the batches and goes nowhere. So
 every good schedule is high for long and low at the end. Warm-up helps where the first steps are the wildest: large
 rates, large batches, deep networks (Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.2).
+
+Lowering the rate when the validation loss stops falling ("on a plateau", as AlexNet and ResNet were trained by hand) is
+not among them: it is no function of the step, so a run could not be planned, drawn or gone on with from its recipe,
+and it decides by the noise of single passes. `step` at the places found, or `cosine` without any, does what it is for.
 """
 
 import math
@@ -24,6 +28,8 @@ Rule = tuple[Callable[[float], bool], str]
 LENGTH: Rule = (lambda v: 0 <= v < 1 or v == int(v) >= 1, "a share of the run from 0 up to 1, or whole steps")
 PLACE: Rule = (lambda v: 0 < v < 1 or v == int(v) >= 1, "a share of the run between 0 and 1, or whole steps")
 SHARE: Rule = (lambda v: 0 <= v <= 1, "from 0 to 1")
+ABOVE_0: Rule = (lambda v: v > 0, "more than 0")
+COUNT: Rule = (lambda v: v == int(v) >= 1, "a whole number, 1 or more")
 SHARE_ABOVE_0: Rule = (lambda v: 0 < v <= 1, "more than 0, at most 1")
 
 
@@ -128,11 +134,35 @@ def inverse(*, end: float = 0.05, warmup: float = 0.0) -> Factor:
     )
 
 
+@registry.register("schedule", paper="Liu, Rabinovich, Berg 2015, ParseNet, section 3 (the `poly` of Caffe)", year=2015)
+def polynomial(*, power: float = 2.0, end: float = 0.0, warmup: float = 0.0) -> Factor:
+    """A power of what is left of the run: f = end + (1 - end) (1 - u)^power.
+
+    Power 1 is the straight line that ends many recipes of today; 0.9 and 0.5 stay high for longer, 2 and more fall
+    early. With power 2 it is close to a cosine in its second half and lower in its first.
+
+    Args:
+        power: of the share that is left.
+        end: the factor it comes down to as the run ends.
+        warmup: share of the run if less than 1, else steps.
+
+    >>> [round(polynomial()(t, 4), 4) for t in range(4)]
+    [1.0, 0.5625, 0.25, 0.0625]
+    """
+    _check("polynomial", "power", power, ABOVE_0)
+    _check("polynomial", "end", end, SHARE)
+    return _warmed(
+        "polynomial",
+        warmup,
+        lambda step, first, total: _down((1 - _progress(step, first, total)) ** power, end),
+    )
+
+
 @registry.register("schedule", paper="Loshchilov and Hutter 2017, SGDR, equation 5", year=2017)
 def cosine(*, end: float = 0.0, warmup: float = 0.0) -> Factor:
     """Half a cosine from 1 down to `end`: f = end + (1 - end) (1 + cos(pi u)) / 2.
 
-    Long high, long low, and nothing to set. The paper also restarts it; here it runs once.
+    Long high, long low, and nothing to set. The paper also restarts it: `cosine_restarts`.
 
     Args:
         end: the factor it comes down to as the run ends.
@@ -143,6 +173,42 @@ def cosine(*, end: float = 0.0, warmup: float = 0.0) -> Factor:
     """
     _check("cosine", "end", end, SHARE)
     return _warmed("cosine", warmup, lambda step, first, total: _down(_half_cosine(_progress(step, first, total)), end))
+
+
+@registry.register("schedule", paper="Loshchilov and Hutter 2017, SGDR, section 3", year=2017)
+def cosine_restarts(*, cycles: int = 3, longer: float = 2.0, end: float = 0.0, warmup: float = 0.0) -> Factor:
+    """Half a cosine again and again, each `longer` than the last: f = end + (1 - end) (1 + cos(pi v)) / 2.
+
+    v is the progress through the present cycle. The jump back to the peak throws the weights out of where they were,
+    and each cycle ends in weights worth keeping: good for ensembles of one run, and where it is not known beforehand
+    how long to train. For one result at the end a single cosine is as good or better. The lengths fill the run exactly,
+    so the last cycle ends with it; the paper has cycles of 1, 10 or 50 passes that double.
+
+    Args:
+        cycles: how many.
+        longer: each cycle's length over that of the one before.
+        end: the factor that each comes down to.
+        warmup: share of the run if less than 1, else steps.
+
+    >>> [round(cosine_restarts(cycles=2, longer=1)(t, 8), 4) for t in range(8)]
+    [1.0, 0.8536, 0.5, 0.1464, 1.0, 0.8536, 0.5, 0.1464]
+    """
+    _check("cosine_restarts", "cycles", cycles, COUNT)
+    _check("cosine_restarts", "longer", longer, ABOVE_0)
+    _check("cosine_restarts", "end", end, SHARE)
+    lengths = [float(longer) ** number for number in range(int(cycles))]
+
+    def through(step: int, first: int, total: int) -> float:
+        place = (step - first) * sum(lengths) / (total - first)
+        for length in lengths[:-1]:
+            if place < length * (1 - 1e-9):
+                return place / length
+            place = max(place - length, 0.0)
+        return place / lengths[-1]
+
+    return _warmed(
+        "cosine_restarts", warmup, lambda step, first, total: _down(_half_cosine(through(step, first, total)), end)
+    )
 
 
 @registry.register("schedule", paper="Smith 2018, 'A disciplined approach'; Smith and Topin 2019", year=2018)

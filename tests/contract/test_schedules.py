@@ -10,7 +10,16 @@ from engram import registry, schedules
 from engram.errors import UserError
 
 NAMES = registry.names("schedule")
-ENDS = {"constant": 1.0, "step": 0.5**9, "exponential": 0.01, "inverse": 0.05, "cosine": 0.0, "one_cycle": 0.0}
+ENDS = {
+    "constant": 1.0,
+    "step": 0.5**9,
+    "exponential": 0.01,
+    "inverse": 0.05,
+    "polynomial": 0.0,
+    "cosine": 0.0,
+    "cosine_restarts": 0.0,
+    "one_cycle": 0.0,
+}
 """Where each comes to as a long run ends, as its card says."""
 
 
@@ -39,7 +48,7 @@ def test_every_step_has_a_factor_between_0_and_1_and_one_is_the_peak(name, total
     first = min(round(warmup * total if warmup < 1 else warmup), total - 1)
     assert factors.index(1.0) == first
     assert all(a < b for a, b in pairwise(factors[: first + 1]))
-    assert all(a >= b for a, b in pairwise(factors[first:]))
+    assert name == "cosine_restarts" or all(a >= b for a, b in pairwise(factors[first:]))
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -1,6 +1,7 @@
 """The curves against their formulas, worked-out numbers and torch's schedulers."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,6 +38,10 @@ FORMULAS = [
     ("inverse", {"end": 0.2}, lambda t: 1 / (1 + 4 / 40 * t)),
     ("cosine", {}, lambda t: 0.5 * (1 + math.cos(math.pi * t / 40))),
     ("cosine", {"end": 0.3}, lambda t: 0.3 + 0.7 * 0.5 * (1 + math.cos(math.pi * t / 40))),
+    ("polynomial", {}, lambda t: (1 - t / 40) ** 2),
+    ("polynomial", {"power": 0.5, "end": 0.2}, lambda t: 0.2 + 0.8 * (1 - t / 40) ** 0.5),
+    ("cosine_restarts", {"cycles": 1, "end": 0.3}, lambda t: 0.3 + 0.7 * 0.5 * (1 + math.cos(math.pi * t / 40))),
+    ("cosine_restarts", {"cycles": 4, "longer": 1}, lambda t: 0.5 * (1 + math.cos(math.pi * (t % 10) / 10))),
     ("one_cycle", {"warmup": 0}, lambda t: 1 - t / 40),
     ("one_cycle", {"warmup": 0, "end": 0.2}, lambda t: 1 - 0.8 * t / 40),
     ("one_cycle", {"warmup": 0, "curve": "cosine", "end": 0.3}, lambda t: 0.65 + 0.35 * math.cos(math.pi * t / 40)),
@@ -145,3 +150,36 @@ def test_an_unknown_schedule_is_refused_with_the_nearest():
     with pytest.raises(UserError) as caught:
         schedules.build("onecycle")
     assert caught.value.nearest == "one_cycle"
+
+
+def test_polynomial_and_restarts_are_torch_s():
+    ours = curve("polynomial", 50, power=3.0)
+    assert ours == pytest.approx(torch_s(lambda o: lr_scheduler.PolynomialLR(o, 50, power=3.0), 50), abs=1e-6)
+    ours = curve("cosine_restarts", 70, cycles=3, longer=2)
+    theirs = torch_s(lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=10, T_mult=2), 70)
+    assert ours == pytest.approx(theirs, abs=1e-9)
+    assert [t for t in range(70) if ours[t] == 1.0] == [0, 10, 30]
+
+
+def test_restarts_that_grow_by_a_third_fill_the_run():
+    ours = curve("cosine_restarts", 1000, cycles=5, longer=4 / 3, warmup=100)
+    peaks = [t for t in range(101, 1000) if ours[t] > ours[t - 1]]
+    lengths = [b - a for a, b in zip([100, *peaks], [*peaks, 1000], strict=True)]
+    assert len(lengths) == 5
+    assert [b / a for a, b in pairwise(lengths)] == pytest.approx([4 / 3] * 4, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("polynomial", "power", 0),
+        ("polynomial", "end", 1.5),
+        ("cosine_restarts", "cycles", 0),
+        ("cosine_restarts", "cycles", 1.5),
+        ("cosine_restarts", "longer", 0),
+        ("cosine_restarts", "end", -1),
+    ],
+)
+def test_values_they_cannot_use_are_refused(name, setting, value):
+    with pytest.raises(UserError, match=f"{setting} cannot be"):
+        schedules.build(name, {setting: value})

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engram import optimizers
+from engram.optimizers.muon import orthogonal
 
 STEPS = 12
 
@@ -488,7 +489,48 @@ def test_weights_with_gaps_in_memory_take_the_path_that_minds_strides():
     assert not optimizers.adam([p]).param_groups[0]["fused"]
 
 
+# Muon.
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 3, 3, 3), (8, 2, 3)])
+def test_muon_is_torch_s_up_to_bfloat16(shape):
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.flatten(1).clone())
+    one = optimizers.muon([ours], lr=0.1, weight_decay=0.3)
+    other = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        g = torch.randn(shape)
+        ours.grad, theirs.grad = g, g.flatten(1)
+        one.step()
+        other.step()
+    torch.testing.assert_close(ours.detach().flatten(1), theirs.detach(), rtol=0, atol=0.02)
+    assert (ours.detach() - start).abs().mean() > 0.05
+
+
+def test_muon_steps_as_far_in_every_direction():
+    """The polynomial against the singular value decomposition it stands for."""
+    u, _, v = torch.linalg.svd(torch.randn(6, 9, generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    matrix = u @ torch.diag(torch.logspace(0, -1.5, 6)) @ v
+    for given, left, right in ((matrix, u, v), (matrix.T, v.T, u.T)):
+        values = (left.T @ orthogonal(given) @ right.T).diagonal()
+        assert ((values > 0.6) & (values < 1.25)).all()
+        torch.testing.assert_close(left @ torch.diag(values) @ right, orthogonal(given), rtol=0, atol=1e-4)
+    assert orthogonal(torch.zeros(2, 3)).abs().sum() == 0
+
+
+def test_muon_takes_adamw_for_biases():
+    start = np.linspace(-1.0, 1.0, 12)
+    settings = {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1, "decay_all": True}
+    expected = by_hand_adam(start, gradients((12,)), 0.05, (0.8, 0.95), 1e-3, apart=0.1)
+    np.testing.assert_allclose(path("muon", settings, start, gradients((12,))), expected, rtol=0, atol=1e-12)
+
+
 BAD = [
+    ("muon", {"momentum": 1.0}, "from 0 up to 1"),
+    ("muon", {"betas": 0.9}, "two numbers"),
+    ("muon", {"eps": 0}, "more than 0"),
+    ("adam", {"bias_correction": 1}, "true or false"),
     ("momentum", {"momentum": 1.5}, "from 0 up to 1"),
     ("nesterov", {"momentum": -0.1}, "from 0 up to 1"),
     ("rmsprop", {"alpha": 1.0}, "from 0 up to 1"),

@@ -7,8 +7,8 @@ normalisation, 10 epochs) and on 5,000 CIFAR-10 images, one near the middle of t
 take a tenth. Biases and the parameters of normalisations (at most one axis) are not decayed unless `decay_all` says so.
 
     a rule for g alone            sgd momentum nesterov adagrad adadelta rmsprop adam adamax nadam adamw muon
-    moves before it looks         lookahead_nesterov
-    the whole training set        newton gauss_newton hessian_free bfgs lbfgs
+    moves before it looks         nesterov_lookahead
+    the whole training set        newton hessian_free bfgs lbfgs
 
 The first take `step()` after the backward pass. The others evaluate the loss themselves: where the attribute
 `needs_closure` is true (and for `lbfgs`) by `step(closure)`, which clears the gradients, runs backward and returns the

@@ -15,6 +15,9 @@ Kingma and Ba 2015, Adam: a method for stochastic optimization, arXiv:1412.6980,
 arXiv:1904.09237 (`amsgrad`: v̂ never falls).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.optim import Optimizer
 
@@ -59,8 +62,10 @@ class Uncorrected(Optimizer):
     """Adam as it would be without the correction for having started at 0."""
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; calls the closure first where there is one, and returns what it gave."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             first, second = group["betas"]
             for p in group["params"]:
@@ -73,3 +78,4 @@ class Uncorrected(Optimizer):
                 m.mul_(first).add_(g, alpha=1 - first)
                 v.mul_(second).addcmul_(g, g, value=1 - second)
                 p.addcdiv_(m, v.sqrt().add_(group["eps"]), value=-group["lr"])
+        return loss

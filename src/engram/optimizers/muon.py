@@ -10,9 +10,9 @@ inverses, by five products that push singular values to between 0.7 and 1.2. (a,
 are chosen to raise small ones fast, not to converge.
 
 It helps wide layers and large batches, where it needs fewer steps than Adam, and one value of state a weight instead of
-two. It hurts nothing much on small networks, where the products cost more than the rest of
-the step. A convolution's kernel is taken as the matrix (out, in x positions). Biases and scales, which have one
-direction, go by `adamw` at the same rate; the factor 0.2 √max gives matrices the size of its steps.
+two. On small networks its products cost more than the rest of the step. A convolution's kernel is taken as the matrix
+(out, in x positions). Biases and scales, which have one direction, go by `adamw` at the same rate; the factor 0.2 √max
+gives matrices the size of its steps.
 
 Why it and not K-FAC or Shampoo: both of those come from packages that would have to be installed beside torch, and
 K-FAC must know every kind of layer; torch has Muon itself. Its class takes only matrices and orthogonalises in
@@ -43,7 +43,7 @@ TINY = 1e-7
 
 
 @register(
-    "optimizer", paper="Jordan et al. 2024, Muon; Liu et al. 2025, arXiv:2502.16982, section 2.2", year=2024, lr=0.01
+    "optimizer", paper="Jordan et al. 2024, Muon; Liu et al. 2025, arXiv:2502.16982, section 2.2", year=2024, lr=0.03
 )
 def muon(
     parameters: Parameters,

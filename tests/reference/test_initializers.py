@@ -370,6 +370,15 @@ def test_biases_go_where_alexnet_had_them():
     assert line.endswith("or 1 in: 1, 3, 4, 5, 6")
 
 
+def test_parallel_towers_count_as_one():
+    towers = nn.ModuleList(nn.Sequential(*(nn.Conv1d(2, 2, 3) for _ in range(5))) for _ in range(2))
+    net = nn.ModuleDict({"towers": towers, "head": nn.Linear(2, 2)})
+    initializers.apply(net, "alexnet")
+    assert [[layer.bias.mean().item() for layer in tower] for tower in towers] == [[0, 1, 0, 1, 1]] * 2
+    (line,) = initializers.apply(nn.Sequential(nn.Conv1d(2, 2, 3), nn.Linear(2, 2)), "alexnet")
+    assert line == "alexnet: weights of 2 layers, biases 0"
+
+
 def test_biases_go_where_googlenet_had_them():
     net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
     initializers.apply(net, "googlenet", rng=generator())

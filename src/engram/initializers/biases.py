@@ -12,11 +12,13 @@ are subtracted again. A bias that is large against the signal hurts: all units t
 starts out linear.
 
 Where we differ: both papers speak of one network; the rule for any number of convolutions is ours, and gives the
-paper's for five. GoogLeNet's paper does not say how it started; the values are those of its public Caffe definition
-(bvlc_googlenet, "xavier" with fan-in and bias 0.2).
+paper's for five; those of parallel `towers` count as one. GoogLeNet's paper does not say how it started; the values are
+those of its public Caffe definition (bvlc_googlenet, "xavier" with fan-in and bias 0.2).
 
 Krizhevsky, Sutskever, Hinton 2012, section 5. Szegedy et al. 2015, arXiv:1409.4842.
 """
+
+import re
 
 from torch import nn
 
@@ -24,6 +26,8 @@ from engram.errors import UserError
 from engram.grammar import number
 from engram.initializers.layers import Rule, count, fan_in, outputs_of, set_weights, weighted
 from engram.registry import register
+
+TOWER = re.compile(r"\btowers\.\d+\.")
 
 
 @register("initializer", paper="Krizhevsky, Sutskever, Hinton 2012, section 5", year=2012)
@@ -67,11 +71,16 @@ def alexnet(*, std: float = 0.01) -> Rule:
     def rule(net, given):
         said = set_weights(net, given, lambda name, module, empty: empty.normal_(0, deviation, generator=given.rng))
         layers, last = weighted(net), outputs_of(net, given)
-        convolutions = [name for name, module in layers.items() if not isinstance(module, nn.Linear)]
+        depth: dict[str, list[str]] = {}  # convolutions that stand side by side count as one
+        for name, module in layers.items():
+            if not isinstance(module, nn.Linear):
+                depth.setdefault(TOWER.sub("", name), []).append(name)
+        stages = list(depth.values())
+        chosen = [*stages[1::2], *(stages[-1:] if len(stages) % 2 and len(stages) > 1 else [])]
         linear = [name for name, module in layers.items() if isinstance(module, nn.Linear)]
         ones = [
             name
-            for name in [*convolutions[1::2], *convolutions[2::2][-1:] * (len(convolutions) % 2), *linear]
+            for name in [*(name for stage in chosen for name in stage), *linear]
             if name not in last and layers[name].bias is not None
         ]
         for name in ones:

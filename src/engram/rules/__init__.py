@@ -3,8 +3,69 @@
 # ruff: noqa: F401  what is imported here is what the package offers, under the course's names
 
 from engram.rules.affine import affine_backward, affine_forward
+from engram.rules.batchnorm import (
+    batchnorm_backward,
+    batchnorm_backward_alt,
+    batchnorm_backward_nodes,
+    batchnorm_forward,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
+)
+from engram.rules.convolution import (
+    conv_backward,
+    conv_backward_fast,
+    conv_backward_im2col,
+    conv_backward_naive,
+    conv_forward,
+    conv_forward_fast,
+    conv_forward_im2col,
+    conv_forward_naive,
+)
+from engram.rules.convolution_fft import conv_backward_fft, conv_forward_fft
+from engram.rules.dropconnect import dropconnect_backward, dropconnect_forward, dropconnect_inference
+from engram.rules.dropout import (
+    alpha_dropout_backward,
+    alpha_dropout_forward,
+    dropout_backward,
+    dropout_forward,
+    gaussian_dropout_backward,
+    gaussian_dropout_forward,
+    spatial_dropout_backward,
+    spatial_dropout_forward,
+    vanilla_dropout_backward,
+    vanilla_dropout_forward,
+)
 from engram.rules.gelu import gelu_backward, gelu_forward, swish_backward, swish_forward
+from engram.rules.groupnorm import (
+    spatial_groupnorm_backward,
+    spatial_groupnorm_forward,
+    spatial_instancenorm_backward,
+    spatial_instancenorm_forward,
+)
+from engram.rules.layernorm import layernorm_backward, layernorm_forward
+from engram.rules.local_response import lrn_backward, lrn_forward
+from engram.rules.losses import softmax, softmax_loss, svm_loss
 from engram.rules.maxout import affine_maxout_backward, affine_maxout_forward, maxout_backward, maxout_forward
+from engram.rules.penalties import elastic_net_penalty, l1_penalty, l2_penalty
+from engram.rules.pooling import (
+    avg_pool_backward,
+    avg_pool_forward,
+    global_avg_pool_backward,
+    global_avg_pool_forward,
+    global_max_pool_backward,
+    global_max_pool_forward,
+    l2_pool_backward,
+    l2_pool_forward,
+    max_pool_backward,
+    max_pool_backward_fast,
+    max_pool_backward_naive,
+    max_pool_forward,
+    max_pool_forward_fast,
+    max_pool_forward_naive,
+    max_pool_indices,
+    max_unpool_backward,
+    max_unpool_forward,
+)
 from engram.rules.rectifiers import (
     elu_backward,
     elu_forward,
@@ -19,6 +80,20 @@ from engram.rules.rectifiers import (
     selu_backward,
     selu_forward,
 )
+from engram.rules.sandwich import (
+    affine_bn_relu_backward,
+    affine_bn_relu_forward,
+    affine_ln_relu_backward,
+    affine_ln_relu_forward,
+    affine_relu_backward,
+    affine_relu_forward,
+    conv_bn_relu_backward,
+    conv_bn_relu_forward,
+    conv_relu_backward,
+    conv_relu_forward,
+    conv_relu_pool_backward,
+    conv_relu_pool_forward,
+)
 from engram.rules.sigmoids import (
     hard_sigmoid_backward,
     hard_sigmoid_forward,
@@ -32,3 +107,5 @@ from engram.rules.sigmoids import (
     tanh_backward,
     tanh_forward,
 )
+from engram.rules.windows import im2col
+from engram.rules.winograd import conv_backward_winograd, conv_forward_winograd

@@ -72,11 +72,10 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Arra
     >>> pad(np.array([[1.0, 2.0]]), [(1, 2)])
     array([[0., 1., 2., 0., 0.]])
     """
-    sides = x.shape[x.ndim - len(widths) :]
+    lead, sides = x.shape[: x.ndim - len(widths)], x.shape[x.ndim - len(widths) :]
     ends = list(zip(widths, sides, strict=True))
-    out = (
-        zeros(x, (*x.shape[: x.ndim - len(widths)], *(before + side + after for (before, after), side in ends))) + value
-    )
+    shape = (*lead, *(before + side + after for (before, after), side in ends))
+    out = array_namespace(x).full(shape, value, dtype=x.dtype, device=device(x))
     inside = [slice(max(before, 0), before + side + after - max(after, 0)) for (before, after), side in ends]
     taken = [slice(max(-before, 0), side - max(-after, 0)) for (before, after), side in ends]
     out[(..., *inside)] = x[(..., *taken)]
@@ -106,7 +105,7 @@ def per_axis(value: int | Sequence[int], dimensions: int, name: str, smallest: i
     >>> per_axis(2, 3, "stride")
     (2, 2, 2)
     """
-    values = (value,) * dimensions if np.ndim(value) == 0 else tuple(value)  # pyrefly: ignore
+    values: tuple[Any, ...] = tuple(value) if isinstance(value, Sequence) else (value,) * dimensions
     whole = all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in values)
     if len(values) != dimensions or not whole or min(values) < smallest:
         raise UserError(

@@ -8,10 +8,10 @@ with it; since it sees one pixel of the maps below at a time, its layers are 1x1
 The last mlpconv makes as many maps as there are classes, and the score of a class is the mean of its map (global
 average pooling). That has no weights to overfit, takes images of any size, and the map shows where the class was seen.
 
-It helps where full connections would hold nearly all weights: 7.6 million here where AlexNet has 61, at about
-the same error.
-It hurts in depth: nine layers and ReLU on the scores, without normalisation, are slow to start. Both of its ideas
-stayed, in GoogLeNet and in every residual network; making a 1x1 convolution narrow before a costly one came later.
+It helps where full connections would hold nearly all weights: 7.6 million here where AlexNet has 61, at about the same
+error. It hurts in depth: nine layers and ReLU on the scores, without normalisation, are slow to start. Both of its
+ideas stayed, in GoogLeNet and in every residual network; making a 1x1 convolution narrow before a costly one came
+later.
 
 The paper's settings: SGD with momentum, batch 128, lr by hand, two divisions by 10; dropout 0.5 between mlpconvs,
 weight decay; CIFAR-10 with global contrast normalisation and ZCA whitening. The paper's test error on CIFAR-10, not

@@ -40,7 +40,7 @@ class _Pair(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]  the decorator's type
         found = ctx.rule(*grad_outputs, ctx.cache)
         gradients: list[Tensor | None] = [None] * ctx.count
         for index, gradient in zip(ctx.takers, found if isinstance(found, tuple) else (found,), strict=False):

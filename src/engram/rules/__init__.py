@@ -35,7 +35,19 @@ from engram.rules.dropout import (
     vanilla_dropout_backward,
     vanilla_dropout_forward,
 )
+from engram.rules.engine import Value
 from engram.rules.gelu import gelu_backward, gelu_forward, swish_backward, swish_forward
+from engram.rules.gradient_check import (
+    Checked,
+    DegenerateGradient,
+    Report,
+    check_loss,
+    check_pair,
+    eval_numerical_gradient,
+    eval_numerical_gradient_array,
+    grad_check_sparse,
+    rel_error,
+)
 from engram.rules.groupnorm import (
     spatial_groupnorm_backward,
     spatial_groupnorm_forward,

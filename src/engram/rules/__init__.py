@@ -58,6 +58,7 @@ from engram.rules.layernorm import layernorm_backward, layernorm_forward
 from engram.rules.local_response import lrn_backward, lrn_forward
 from engram.rules.losses import softmax, softmax_loss, svm_loss
 from engram.rules.maxout import affine_maxout_backward, affine_maxout_forward, maxout_backward, maxout_forward
+from engram.rules.networks import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from engram.rules.penalties import elastic_net_penalty, l1_penalty, l2_penalty
 from engram.rules.pooling import (
     avg_pool_backward,

@@ -140,6 +140,7 @@ def test_a_seed_gives_the_same_mask_and_a_generator_leaves_the_global_one_alone(
         ({"mode": "train", "drop": 1.0}, "keeps is 0"),
         ({"mode": "train", "keep": 1.2}, "keeps is 1.2"),
         ({"mode": "eval", "keep": 0.5}, "mode 'eval' is not known"),
+        ({"mode": "train", "keep": 0.5, "seed": 1, "rng": None}, "a seed and a generator"),
         ({"mode": "train", "kepp": 0.5}, "did you mean: keep"),
     ],
 )

@@ -180,6 +180,8 @@ def read(dropout_param: Mapping[str, Any]) -> tuple[bool, float]:
     value = dropout_param[shares[0]]
     keep = share(1 - value if shares[0] == "drop" else value, "the share that dropout keeps")
     if dropout_param.get("seed") is not None:
+        if "rng" in dropout_param:
+            raise UserError("dropout with a seed and a generator", allowed="one of them", then="rng=default_rng(seed)")
         np.random.seed(dropout_param["seed"])  # noqa: NPY002  the course's way; rng is the one without side effects
     return dropout_param["mode"] == "train", keep
 

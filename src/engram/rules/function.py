@@ -14,7 +14,7 @@ by torch.autograd.gradcheck in float64. The cost over torch's operators is that 
 Gradients are dealt out in order to those positional arguments that are floating-point tensors; keyword arguments and
 everything else get none. Forward may give several outputs before the cache, as an LSTM step does; backward then takes
 as many upstream gradients. A loss in the course's form, (x, y) -> loss, dx, carries its gradient with it and is wrapped
-by `loss_function`. Gradients of gradients are refused: nobody wrote that rule.
+by `loss_function`. Gradients of gradients (create_graph) are refused: nobody wrote that rule.
 
 Settings that forward changes, such as the running averages in `bn_param`, are changed as they would be without torch.
 
@@ -26,7 +26,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from engram.errors import UserError
 
 
 class _Pair(torch.autograd.Function):
@@ -39,8 +40,12 @@ class _Pair(torch.autograd.Function):
         return out[0] if len(out) == 1 else tuple(out)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]  the decorator's type
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph: what is computed here would be taken for a constant
+            raise UserError(
+                "the gradient of a gradient through a rule: nobody wrote how the backward rule changes",
+                then="torch's own operator, or create_graph=False",
+            )
         found = ctx.rule(*grad_outputs, ctx.cache)
         gradients: list[Tensor | None] = [None] * ctx.count
         for index, gradient in zip(ctx.takers, found if isinstance(found, tuple) else (found,), strict=False):

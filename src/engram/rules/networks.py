@@ -169,7 +169,8 @@ class FullyConnectedNet(_Network):
                 self._fill(f"gamma{layer}", shape[1], 1.0)
                 self._fill(f"beta{layer}", shape[1], 0.0)
         keep = share(dropout_keep_ratio, "dropout_keep_ratio")
-        self.dropout_param = {"keep": keep, "seed": seed, "rng": self._rng} if keep < 1 else None
+        draws = {"rng": self._rng} if seed is None else {"seed": seed}
+        self.dropout_param = {"keep": keep, **draws} if keep < 1 else None
         self.norm_params: list[dict[str, Any]] = [{} for _ in hidden_dims]
 
     def loss(self, X: Array, y: Array | None = None) -> Any:

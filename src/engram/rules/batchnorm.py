@@ -7,7 +7,7 @@ feature over the batch, inside the graph, and give back by γ and β what the ne
     dβ = Σ dout,  dγ = Σ dout x̂,  dx = γ / (N √(σ² + ε)) · (N dout − Σ dout − x̂ Σ dout x̂)
 
 Two ways back stand here: `batchnorm_backward` walks the graph node by node and can show every node's gradient
-(`batchnorm_backward_nodes`); `batchnorm_backward_alt` is the closed form. They agree to about 1e-13.
+(`batchnorm_backward_nodes`); `batchnorm_backward_alt` is the closed form. They agree to about 1e-12.
 
 It allows higher learning rates and careless initial weights and regularises a little by the batch's noise; it hurts
 where the batch is small or unlike the data at test. At test the running averages stand in for μ and σ², each

@@ -16,7 +16,7 @@ Three things make a correct gradient look wrong, and each is looked for here:
 - The first moment. Before training a network may sit on such a place with many units at once; `check_loss` can take a
   few steps first (burn-in) and check where learning really happens.
 
-Use it in float64 (float32 is refused), on few and small inputs: it costs seven evaluations a number. Errors: up to
+Use it in float64 (float32 is refused), on few and small inputs: it costs six evaluations a number. Errors: up to
 1e-7 fine, 1e-4 fine only with kinks near, 1e-2 wrong. The course's functions stand below under their own names.
 
 Stanford CS231n, notes on neural networks 3, "Gradient checks"; Nocedal and Wright 2006, section 8.1.

@@ -160,7 +160,7 @@ class FullyConnectedNet(_Network):
     ) -> None:
         super().__init__(reg, half, dtype, rng, array)
         if normalization not in (None, "batchnorm", "layernorm"):
-            raise unknown("normalization", str(normalization), ("batchnorm", "layernorm"))
+            raise unknown("normalization", normalization, ("batchnorm", "layernorm"))
         self.normalization, self.num_layers = normalization, 1 + len(hidden_dims)
         sides = [input_dim, *hidden_dims, num_classes]
         for layer, shape in enumerate(pairwise(sides), 1):

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engram import models
+from engram import models, registry
 from engram.errors import UserError
 from engram.training import pretrained
 
@@ -211,7 +212,7 @@ def offer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = home / "resnet18-test.pth"
     torch.save(official()[0], path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(pretrained, "OFFICIAL", {"resnet18": (path.name, digest)})
+    monkeypatch.setattr(pretrained, "official", lambda name: (path.name, digest))
     return path
 
 
@@ -241,7 +242,31 @@ def test_offline_says_where_to_put_the_file(home: Path, monkeypatch: pytest.Monk
     assert f"put it at {tmp_path / 'cache' / 'weights' / 'resnet18-test.pth'}" in str(refusal.value)
 
 
-def test_official_weights_exist_only_for_the_five() -> None:
-    with pytest.raises(UserError, match="no weights for 'resnet20'"):
+def test_where_torchvision_has_no_weights_the_nearest_is_named() -> None:
+    with pytest.raises(UserError, match="no weights for 'resnet20'") as refusal:
         pretrained.load(resnet("resnet20"), "torchvision", "resnet20")
-    assert all(file.split("-")[1].startswith(sha256[:8]) for file, sha256 in pretrained.OFFICIAL.values())
+    assert "resnet18" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in registry.names("model") if "weights" in registry.find("model", one).facts]
+)
+def test_official_files_carry_the_beginning_of_their_digest(name: str) -> None:
+    file, sha256 = pretrained.official(name)
+    stem, _, digits = file.removesuffix(".pth").rpartition("-")
+    assert stem
+    assert re.fullmatch("[0-9a-f]{8}", digits)
+    assert sha256.startswith(digits)
+    assert len(sha256) in (8, 64)
+
+
+def test_the_beginning_of_a_digest_is_enough_and_a_wrong_one_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = offer(home, monkeypatch)
+    _, sha256 = pretrained.official("resnet18")
+    monkeypatch.setattr(pretrained, "official", lambda name: (file.name, sha256[:8]))
+    assert pretrained.download("resnet18").is_file()
+    monkeypatch.setattr(pretrained, "official", lambda name: (file.name, "0" * 8))
+    with pytest.raises(UserError, match="its SHA-256 is not 00000000"):
+        pretrained.download("resnet18")

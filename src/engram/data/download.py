@@ -33,7 +33,7 @@ class Remote:
     Args:
         name: the file's name in the cache.
         homes: addresses to try in turn, ending in `/`; the file's name is added.
-        sha256: of the file, lower-case hexadecimal.
+        sha256: of the file, lower-case hexadecimal; its beginning, where no more of it is published.
         size: bytes.
     """
 
@@ -67,7 +67,7 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
     """
     target = folder / remote.name
     if target.is_file():
-        if _digest(target) != remote.sha256:
+        if not _digest(target).startswith(remote.sha256):
             raise UserError(
                 f"{target} is not {remote.name}: its SHA-256 is not {remote.sha256[:16]}...",
                 then=f"delete {target} and run the command again",
@@ -122,7 +122,7 @@ def _fetch_any(remote: Remote, target: Path, progress: Progress | None) -> None:
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, _Short) as error:
                 failures.append(f"{home}: {_reason(error)}")
                 break
-            if _digest(part) == remote.sha256:
+            if _digest(part).startswith(remote.sha256):
                 os.replace(part, target)
                 return
             part.unlink()

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from engram.errors import UserError, unknown
 from engram.layers.dimensions import average_pool, batch_norm, convolution, max_pool
+from engram.layers.drop_path import DropPath
 from engram.registry import register
 
 SHORTCUTS = ("identity", "projection", "all_projection")
@@ -70,11 +71,28 @@ def _shortcut(kind: str | None, in_channels: int, out_channels: int, stride: int
     )
 
 
-def _add_and_rectify(y: Tensor, x: Tensor, shortcut: nn.Module | None) -> Tensor:
-    return F.relu(y if shortcut is None else y + shortcut(x))
+class Block(nn.Module):
+    """relu(branch(x) + shortcut(x)), or relu(branch(x)) in a plain network."""
+
+    expansion: int
+    shortcut: nn.Module | None
+    drop_path: DropPath
+
+    def branch(self, x: Tensor) -> Tensor:  # (B, C, *S)
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, *S)
+        if self.shortcut is None:
+            return F.relu(self.branch(x))  # (B, expansion width, *S / stride)
+        return F.relu(self.drop_path.add(x, self.branch, self.shortcut))  # (B, expansion width, *S / stride)
+
+    def _join(self, shortcut: nn.Module | None) -> None:
+        self.shortcut = shortcut
+        if shortcut is not None:
+            self.drop_path = DropPath()
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Block):
     """Two 3x3 convolutions, the first of which may halve the image."""
 
     expansion = 1
@@ -88,45 +106,57 @@ class BasicBlock(nn.Module):
         self.norm1 = norm(width)
         self.conv2 = conv(width, width, 3, padding=1, bias=False)
         self.norm2 = norm(width)
-        self.shortcut = _shortcut(shortcut, in_channels, width, stride, dimensions)
+        self._join(_shortcut(shortcut, in_channels, width, stride, dimensions))
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, *S)
+    def branch(self, x: Tensor) -> Tensor:  # (B, C, *S)
         y = F.relu(self.norm1(self.conv1(x)))  # (B, width, *S / stride)
-        y = self.norm2(self.conv2(y))
-        return _add_and_rectify(y, x, self.shortcut)
+        return self.norm2(self.conv2(y))
 
 
-class Bottleneck(nn.Module):
-    """A 3x3 convolution between a 1x1 that narrows to `width` channels and a 1x1 that widens to four times as many."""
+class Bottleneck(Block):
+    """A 3x3 convolution between a 1x1 that narrows to `width` channels and a 1x1 that widens to four times as many.
+
+    Args:
+        widen: the 3x3 convolution has so many times `width` channels (Wide ResNet, ResNeXt).
+        groups: of channels that the 3x3 convolution keeps apart (ResNeXt).
+    """
 
     expansion = 4
 
     def __init__(
-        self, in_channels: int, width: int, stride: int, dimensions: int, shortcut: str | None, version: str
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        dimensions: int,
+        shortcut: str | None,
+        version: str,
+        widen: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         conv, norm = convolution(dimensions), batch_norm(dimensions)
         first, second = (stride, 1) if version == "v1" else (1, stride)
-        self.conv1 = conv(in_channels, width, 1, first, bias=False)
-        self.norm1 = norm(width)
-        self.conv2 = conv(width, width, 3, second, padding=1, bias=False)
-        self.norm2 = norm(width)
-        self.conv3 = conv(width, 4 * width, 1, bias=False)
+        inner = widen * width
+        self.conv1 = conv(in_channels, inner, 1, first, bias=False)
+        self.norm1 = norm(inner)
+        self.conv2 = conv(inner, inner, 3, second, padding=1, groups=groups, bias=False)
+        self.norm2 = norm(inner)
+        self.conv3 = conv(inner, 4 * width, 1, bias=False)
         self.norm3 = norm(4 * width)
-        self.shortcut = _shortcut(shortcut, in_channels, 4 * width, stride, dimensions)
+        self._join(_shortcut(shortcut, in_channels, 4 * width, stride, dimensions))
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, *S)
-        y = F.relu(self.norm1(self.conv1(x)))  # (B, width, *S) or, in v1, (B, width, *S / stride)
-        y = F.relu(self.norm2(self.conv2(y)))  # (B, width, *S / stride)
-        y = self.norm3(self.conv3(y))  # (B, 4 width, *S / stride)
-        return _add_and_rectify(y, x, self.shortcut)
+    def branch(self, x: Tensor) -> Tensor:  # (B, C, *S)
+        y = F.relu(self.norm1(self.conv1(x)))  # (B, inner, *S) or, in v1, (B, inner, *S / stride)
+        y = F.relu(self.norm2(self.conv2(y)))  # (B, inner, *S / stride)
+        return self.norm3(self.conv3(y))  # (B, 4 width, *S / stride)
 
 
 class ResNet(nn.Module):
     """A stem, stages of blocks that halve the image and double the channels, the mean over positions, a linear head.
 
     Args:
-        block: BasicBlock or Bottleneck.
+        block: BasicBlock or Bottleneck, or what builds one from the same arguments.
         depths: blocks in each stage.
         width: channels of the first stage's 3x3 convolutions.
         stem: "large" is a 7x7 convolution and a max pooling that together quarter the image, "small" one 3x3
@@ -143,7 +173,7 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: Callable[..., Block],
         depths: Sequence[int],
         width: int,
         *,
@@ -165,11 +195,11 @@ class ResNet(nn.Module):
         self.stem = _stem(stem, in_channels, width, dimensions)
         stages, channels = [], width
         for number, depth in enumerate(depths):
-            blocks: list[nn.Module] = []
+            blocks: list[Block] = []
             for position in range(depth):
                 stride = 2 if number > 0 and position == 0 else 1
                 blocks.append(block(channels, width * 2**number, stride, dimensions, shortcut, version))
-                channels = width * 2**number * block.expansion
+                channels = width * 2**number * blocks[-1].expansion
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(channels, num_classes)
@@ -210,7 +240,12 @@ def _stem(kind: str, in_channels: int, width: int, dimensions: int) -> nn.Sequen
 
 
 def _network(
-    name: str, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], parameters: int, macs: int
+    name: str,
+    block: type[BasicBlock | Bottleneck],
+    depths: tuple[int, ...],
+    parameters: int,
+    macs: int,
+    weights: str | None = None,
 ) -> Callable[..., ResNet]:
     """Register one network by name; three stages mean the family for small images, four the one for ImageNet."""
     small, plain = len(depths) == 3, name.startswith("plain")
@@ -240,6 +275,7 @@ def _network(
             zero_gamma=zero_gamma,
         )
 
+    published = {"weights": weights, "renamed": RENAMED} if weights else {}
     kind = "Plain twin, without shortcuts," if plain else "Residual network"
     blocks = "bottlenecks" if block is Bottleneck else "basic blocks"
     build.__name__ = build.__qualname__ = name
@@ -254,7 +290,20 @@ def _network(
         num_classes=classes,
         dimensions=(1, 2, 3),
         smallest=4 if small else 32,
+        **({"small": True} if name == "resnet20" else {}),
+        **published,
     )(build)
+
+
+RENAMED = (
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}."),
+    (r"\.bn(\d)\.", r".norm\1."),
+    (r"\.downsample\.", ".shortcut."),
+    (r"^fc\.", "head."),
+)
+"""From torchvision's names to ours."""
 
 
 resnet20 = _network("resnet20", BasicBlock, (3, 3, 3), 269_722, 40_551_040)
@@ -270,11 +319,11 @@ plain44 = _network("plain44", BasicBlock, (7, 7, 7), 658_586, 97_174_144)
 plain56 = _network("plain56", BasicBlock, (9, 9, 9), 853_018, 125_485_696)
 plain110 = _network("plain110", BasicBlock, (18, 18, 18), 1_727_962, 252_887_680)
 
-resnet18 = _network("resnet18", BasicBlock, (2, 2, 2, 2), 11_689_512, 1_814_073_344)
-resnet34 = _network("resnet34", BasicBlock, (3, 4, 6, 3), 21_797_672, 3_663_761_408)
-resnet50 = _network("resnet50", Bottleneck, (3, 4, 6, 3), 25_557_032, 4_089_184_256)
-resnet101 = _network("resnet101", Bottleneck, (3, 4, 23, 3), 44_549_160, 7_801_405_440)
-resnet152 = _network("resnet152", Bottleneck, (3, 8, 36, 3), 60_192_808, 11_513_626_624)
+resnet18 = _network("resnet18", BasicBlock, (2, 2, 2, 2), 11_689_512, 1_814_073_344, "resnet18-f37072fd.pth")
+resnet34 = _network("resnet34", BasicBlock, (3, 4, 6, 3), 21_797_672, 3_663_761_408, "resnet34-b627a593.pth")
+resnet50 = _network("resnet50", Bottleneck, (3, 4, 6, 3), 25_557_032, 4_089_184_256, "resnet50-0676ba61.pth")
+resnet101 = _network("resnet101", Bottleneck, (3, 4, 23, 3), 44_549_160, 7_801_405_440, "resnet101-63fe2227.pth")
+resnet152 = _network("resnet152", Bottleneck, (3, 8, 36, 3), 60_192_808, 11_513_626_624, "resnet152-394f9c45.pth")
 
 plain18 = _network("plain18", BasicBlock, (2, 2, 2, 2), 11_515_688, 1_794_805_760)
 plain34 = _network("plain34", BasicBlock, (3, 4, 6, 3), 21_623_848, 3_644_493_824)

@@ -1,4 +1,4 @@
-"""Start from weights that someone else has trained: a file, or torchvision's official ones for the ResNets.
+"""Start from weights that someone else has trained: a file, or torchvision's official ones.
 
 Files are only ever read as tensors: safetensors, or torch's own format with its pickle confined to tensors
 (`weights_only`), so that a file that carries code is refused before any of it runs. A network is changed only when
@@ -9,7 +9,7 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,19 +20,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from engram import registry
 from engram.data.download import PATIENCE, Progress, Remote, cache_folder, fetch
-from engram.errors import UserError
-from engram.models.resnet import ResNet
+from engram.errors import UserError, nearest
 
 HOME = "https://download.pytorch.org/models/"
-OFFICIAL = {
-    "resnet18": ("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
-    "resnet34": ("resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
-    "resnet50": ("resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
-    "resnet101": ("resnet101-63fe2227.pth", "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"),
-    "resnet152": ("resnet152-394f9c45.pth", "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
+DIGESTS = {
+    "resnet18-f37072fd.pth": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "resnet34-b627a593.pth": "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    "resnet50-0676ba61.pth": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "resnet101-63fe2227.pth": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+    "resnet152-394f9c45.pth": "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58",
 }
-"""torchvision's IMAGENET1K_V1 files and their SHA-256: trained nearly by the paper's recipe, 69.8 to 78.3 % top-1."""
+"""SHA-256 of torchvision's IMAGENET1K_V1 files, where more of it is known than the eight digits in the file's name."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def load(net: nn.Module, weights: str | Path, name: str, *, progress: Progress |
     """Replace the weights of `net`.
 
     Args:
-        weights: a file of tensors by name (Engram's, torchvision's for a ResNet, or any with the network's own names),
-            or the word `torchvision` for its official ones, downloaded once and checked against their digest.
+        weights: a file of tensors by name (Engram's, torchvision's of the same architecture, or any with the network's
+            own names), or the word `torchvision` for its official ones, downloaded once and checked against
+            their digest.
         name: the network's registered name.
 
     Raises:
@@ -62,24 +63,40 @@ def load(net: nn.Module, weights: str | Path, name: str, *, progress: Progress |
     """
     path = download(name, progress=progress) if weights == "torchvision" else Path(weights)
     tensors = read(path)
-    if isinstance(net, ResNet) and "layer1.0.conv1.weight" in tensors:
-        tensors = from_torchvision(tensors)
+    if not set(tensors) <= set(net.state_dict()):
+        tensors = renamed(tensors, registry.find("model", name).facts.get("renamed", ()))
     fresh = _fit(net, tensors, path, name)
     return Loaded(path.name, len(net.state_dict()) - len(fresh), fresh)
 
 
 def download(name: str, *, progress: Progress | None = None) -> Path:
-    """torchvision's official file for a ResNet, in the user's cache.
+    """torchvision's official file for a network, in the user's cache.
 
     Raises:
         UserError: there is none for that network; or it cannot be fetched, with where to put it by hand.
     """
-    if name not in OFFICIAL:
-        raise UserError(f"torchvision has no weights for {name!r} here", allowed=", ".join(OFFICIAL))
-    file, sha256 = OFFICIAL[name]
+    file, sha256 = official(name)
     folder = cache_folder() / "weights"
     size = (folder / file).stat().st_size if (folder / file).is_file() else _size(HOME + file, folder / file)
     return fetch(Remote(file, (HOME,), sha256, size), folder, progress)
+
+
+def official(name: str) -> tuple[str, str]:
+    """The file in which torchvision publishes a network's weights, and the SHA-256 it begins with.
+
+    Raises:
+        UserError: torchvision has none.
+
+    >>> official("resnet18")[0]
+    'resnet18-f37072fd.pth'
+    """
+    file = registry.find("model", name).facts.get("weights")
+    if file is None:
+        known = [other for other in registry.names("model") if "weights" in registry.find("model", other).facts]
+        raise UserError(
+            f"torchvision has no weights for {name!r}", allowed=", ".join(known), nearest=nearest(name, known)
+        )
+    return file, DIGESTS.get(file, file.rpartition("-")[2].removesuffix(".pth"))
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -119,28 +136,25 @@ def _load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-RENAMED = (
-    (r"^conv1\.", "stem.0."),
-    (r"^bn1\.", "stem.1."),
-    (r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}."),
-    (r"\.bn(\d)\.", r".norm\1."),
-    (r"\.downsample\.", ".shortcut."),
-    (r"^fc\.", "head."),
-)
+Renaming = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
+"""Patterns and what to put in their place, in order: from the names in someone else's file to ours."""
 
 
-def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A torchvision ResNet's tensors under the names of ours.
+def renamed(tensors: Mapping[str, Tensor], names: Renaming) -> dict[str, Tensor]:
+    """The same tensors under other names.
 
-    >>> list(from_torchvision({"layer2.0.downsample.0.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}))
-    ['stages.1.0.shortcut.0.weight', 'head.bias']
+    >>> list(renamed({"fc.bias": torch.zeros(1)}, [(r"^fc\\.", "head.")]))
+    ['head.bias']
     """
-    renamed = {}
+    changed = {}
     for key, tensor in tensors.items():
-        for pattern, name in RENAMED:
+        for pattern, name in names:
             key = re.sub(pattern, name, key)
-        renamed[key] = tensor
-    return renamed
+        changed[key] = tensor
+    return changed
+
+
+ONLY_IN_TRAINING = "auxiliary"  # heads that a network may be built without
 
 
 def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> tuple[str, ...]:
@@ -150,12 +164,12 @@ def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> t
         key for key in own if key.endswith("num_batches_tracked")
     }  # older files lack them, and nothing needs them
     missing = [key for key in own if key not in tensors and key not in counters]
+    tensors = {key: tensor for key, tensor in tensors.items() if key in own or not key.startswith(ONLY_IN_TRAINING)}
     surplus = [key for key in tensors if key not in own]
     reshaped = [key for key in own if key in tensors and tensors[key].shape != own[key].shape]
-    head = _head(net)
-    fresh = tuple(
-        key for key in reshaped if key.rpartition(".")[0] == head and tensors[key].shape[1:] == own[key].shape[1:]
-    )
+    last = _head(net)
+    heads = {key for key in reshaped if key.rpartition(".")[0] == last or key.startswith(ONLY_IN_TRAINING)}
+    fresh = tuple(key for key in reshaped if key in heads and tensors[key].shape[1:] == own[key].shape[1:])
     reshaped = [key for key in reshaped if key not in fresh]
     if missing or surplus or reshaped:
         lines = [f"{path} holds the weights of another network than {name}"]
@@ -173,6 +187,8 @@ def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> t
 
 
 def _head(net: nn.Module) -> str:
+    if isinstance(getattr(net, "head", None), nn.Module):
+        return "head"
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     return linear[-1] if linear else ""
 

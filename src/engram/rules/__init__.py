@@ -3,6 +3,15 @@
 # ruff: noqa: F401  what is imported here is what the package offers, under the course's names
 
 from engram.rules.affine import affine_backward, affine_forward
+from engram.rules.attention import (
+    attention_backward,
+    attention_forward,
+    attention_lstm_step_backward,
+    attention_lstm_step_forward,
+    dot_product_attention,
+    dot_product_attention_backward,
+    dot_product_attention_forward,
+)
 from engram.rules.batchnorm import (
     batchnorm_backward,
     batchnorm_backward_alt,
@@ -35,6 +44,7 @@ from engram.rules.dropout import (
     vanilla_dropout_backward,
     vanilla_dropout_forward,
 )
+from engram.rules.embedding import word_embedding_backward, word_embedding_forward
 from engram.rules.engine import Value
 from engram.rules.gelu import gelu_backward, gelu_forward, swish_backward, swish_forward
 from engram.rules.gradient_check import (
@@ -54,9 +64,11 @@ from engram.rules.groupnorm import (
     spatial_instancenorm_backward,
     spatial_instancenorm_forward,
 )
+from engram.rules.gru import gru_backward, gru_forward, gru_step_backward, gru_step_forward
 from engram.rules.layernorm import layernorm_backward, layernorm_forward
 from engram.rules.local_response import lrn_backward, lrn_forward
 from engram.rules.losses import softmax, softmax_loss, svm_loss
+from engram.rules.lstm import lstm_backward, lstm_forward, lstm_step_backward, lstm_step_forward
 from engram.rules.maxout import affine_maxout_backward, affine_maxout_forward, maxout_backward, maxout_forward
 from engram.rules.networks import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from engram.rules.penalties import elastic_net_penalty, l1_penalty, l2_penalty
@@ -93,6 +105,7 @@ from engram.rules.rectifiers import (
     selu_backward,
     selu_forward,
 )
+from engram.rules.rnn import rnn_backward, rnn_forward, rnn_step_backward, rnn_step_forward
 from engram.rules.sandwich import (
     affine_bn_relu_backward,
     affine_bn_relu_forward,
@@ -120,5 +133,6 @@ from engram.rules.sigmoids import (
     tanh_backward,
     tanh_forward,
 )
+from engram.rules.temporal import temporal_affine_backward, temporal_affine_forward, temporal_softmax_loss
 from engram.rules.windows import im2col
 from engram.rules.winograd import conv_backward_winograd, conv_forward_winograd

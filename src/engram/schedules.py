@@ -10,6 +10,8 @@ A high rate crosses plateaus and averages nothing; a low one averages the noise 
 every good schedule is high for long and low at the end. Warm-up helps where the first steps are the wildest: large
 rates, large batches, deep networks (Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.2).
 
+A recipe's `auto` is `one_cycle`, and `constant` for a method that takes all examples at once and finds its own step.
+
 Lowering the rate when the validation loss stops falling ("on a plateau", as AlexNet and ResNet were trained by hand) is
 not among them: it is no function of the step, so a run could not be planned, drawn or gone on with from its recipe,
 and it decides by the noise of single passes. `step` at the places found, or `cosine` without any, does what it is for.

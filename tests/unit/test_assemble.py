@@ -6,7 +6,7 @@ import torch
 import engram
 from engram import recipe
 from engram.errors import UserError
-from engram.training import assemble, telling, threads
+from engram.training import assemble, loop, telling, threads
 
 
 def made(**settings):
@@ -94,3 +94,72 @@ def test_bfloat16_stays_where_it_is_faster_or_asked_for(monkeypatch, bfloat16, f
     assert decision is None
     assert assembled.machine.dtype == torch.bfloat16
     assert bool(asked) == timed
+
+
+def test_the_initializer_s_words_give_the_first_weights_and_are_told():
+    one = made(initializer="orthogonal,bias:0.25")
+    linear = [module for module in one.state.net.modules() if isinstance(module, torch.nn.Linear)]
+    gram = linear[0].weight @ linear[0].weight.T
+    rows = min(linear[0].weight.shape)
+    assert torch.linalg.matrix_rank(gram) == rows
+    singular = torch.linalg.svdvals(linear[0].weight)
+    assert torch.allclose(singular, singular[0].expand_as(singular), atol=1e-5)
+    assert all((layer.bias == 0.25).all() for layer in linear[:-1])
+    told = [line.value for line in one.decisions if line.setting == "initializer"]
+    assert [line.partition(":")[0] for line in told] == ["orthogonal", "bias"]
+
+
+def test_own_is_the_network_s_own_rule():
+    own, again, other = (made(initializer=words) for words in ("own", (), "he"))
+    assert same_weights(own, again)
+    assert not same_weights(own, other)
+
+
+def test_a_rule_that_measures_sees_the_examples_as_the_network_does():
+    one = made(initializer="lsuv")
+    hidden = next(module for module in one.state.net.modules() if isinstance(module, torch.nn.Linear))
+    x = one.views(next(one.prepared.train.batches([torch.arange(256)]))[0], torch.float32)[0]
+    seen: list[torch.Tensor] = []
+    hidden.register_forward_hook(lambda module, given, y: seen.append(y))
+    with torch.no_grad():
+        one.state.net(x)
+    assert abs(float(seen[0].std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"initializer": "hee"}, "did you mean: he"),
+        ({"initializer": "he", "weights": "some.safetensors"}, "give one of --initializer and --weights"),
+    ],
+)
+def test_impossible_first_weights_are_refused(settings, message):
+    with pytest.raises(UserError) as refusal:
+        made(**settings)
+    assert message in str(refusal.value)
+
+
+def test_a_method_that_takes_all_examples_gets_its_schedule_and_precision():
+    whole, batches = made(optimizer="lbfgs"), made()
+    assert (whole.recipe.schedule.name, batches.recipe.schedule.name) == ("constant", "one_cycle")
+    assert whole.machine.dtype == torch.float32
+    assert [one.value for one in whole.decisions if one.setting == "device.precision"] == ["float32"]
+    asked = made(optimizer="lbfgs", schedule="cosine", **{"device.precision": "bfloat16"})
+    assert (asked.recipe.schedule.name, asked.machine.dtype) == ("cosine", torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["newton", "hessian_free", "bfgs"])
+def test_methods_that_evaluate_the_loss_themselves_can_be_planned_and_run(name):
+    one = made(optimizer=name, **{"model.widths": "12"})
+    assert one.optimizer_slots() >= 0
+    before = float(judged(one))
+    list(loop.train(one.parts, one.state))
+    assert float(judged(one)) < before
+
+
+def judged(one):
+    return one.parts.validate(one.state.net)["loss"]
+
+
+def same_weights(one, other):
+    return all(torch.equal(p, q) for p, q in zip(one.state.net.parameters(), other.state.net.parameters(), strict=True))

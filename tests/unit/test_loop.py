@@ -332,7 +332,8 @@ class TakesLoss(torch.optim.SGD):
     needs_loss = True
 
     def step(self, loss_of):
-        first, second = loss_of(), loss_of()
+        (first, scores), (second, _) = loss_of(), loss_of()
+        self.scores = scores.shape
         self.evaluations = (first.item(), second.item())
         weights = self.param_groups[0]["params"]
         for p, g in zip(weights, torch.autograd.grad(second, weights), strict=True):
@@ -354,6 +355,7 @@ def test_an_optimiser_may_take_the_loss_and_sees_one_function_in_a_step():
     torch.manual_seed(11)
     seen = loop.update(parts, state, x, y)
     assert state.optimizer.evaluations == (loss.item(), loss.item())  # the same units were dropped
+    assert state.optimizer.scores == (len(y), 2)  # from which a Gauss-Newton product is made
     assert torch.equal(torch.get_rng_state(), stands)
     torch.testing.assert_close(seen.loss, loss.detach())
     assert len(seen.losses) == 20  # the first evaluation's

@@ -25,12 +25,8 @@ Simonyan and Zisserman 2015, arXiv:1409.1556, section 3.1 (and the footnote on G
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engram.errors import UserError
@@ -38,6 +34,7 @@ from engram.grammar import choice, number
 from engram.initializers.layers import NORMS, Layer, Rule, count, weighted
 from engram.initializers.near_identity import allows, pass_on
 from engram.registry import register
+from engram.tensors import read
 
 RESTS = ("stay", "near_identity")
 
@@ -68,7 +65,7 @@ def grow(*, weights: Any, first: int = 4, last: int = 3, rest: str = "stay", noi
     deviation = number("grow", "noise", noise, 0)
 
     def rule(net, given):
-        tensors, layers = _read(path), weighted(net)
+        tensors, layers = read(path), weighted(net)
         here = _parted(layers, {name: module.weight for name, module in layers.items()})
         names = sorted((key.removesuffix(".weight") for key in tensors if key.endswith(".weight")), key=_natural)
         there = _parted(names, {name: tensors[f"{name}.weight"] for name in names})
@@ -111,22 +108,6 @@ def _file(path: Path) -> Path:
             f"initializer grow: there are no weights {file}", allowed="a run's folder, or a file of weights"
         )
     return file
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; nothing else in it is ever run."""
-    try:
-        with open(path, "rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        content: Any = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError):  # torn bytes
-        content = None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(
-            f"initializer grow: {path} is damaged, or holds more than tensors",
-            allowed="safetensors, or torch.save(net.state_dict(), path)",
-        )
-    return content
 
 
 def _parted(names: Any, tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import __version__, accounting, augment, models, optimizers, registry, schedules
+from engram import __version__, accounting, augment, initializers, models, optimizers, registry, schedules
 from engram.augment.pca_noise import palette_of
 from engram.averaging import WeightAverage
 from engram.data.examples import Source
@@ -18,7 +18,7 @@ from engram.data.open import open_source
 from engram.data.prepare import Prepared, prepare
 from engram.decision import Decision
 from engram.errors import UserError
-from engram.recipe import Recipe
+from engram.recipe import Choice, Recipe
 from engram.review import methods, recall
 from engram.review.reviewer import Reviewer
 from engram.training import device, loop, pretrained, threads
@@ -84,7 +84,7 @@ class Assembled:
         entry = registry.find("optimizer", self.recipe.optimizer.name)
         optimizer = entry.build([spare], **self.recipe.optimizer.settings)
         spare.grad = torch.ones_like(spare)
-        optimizer.step(lambda: torch.tensor(1.0))
+        optimizer.step(lambda: (spare - 1).square().sum())
         return sum(value.shape == spare.shape for value in optimizer.state[spare].values() if torch.is_tensor(value))
 
     def calibrate_threads(self, why: str) -> Decision | None:
@@ -128,12 +128,17 @@ SMALL_STEP = 0.03  # seconds; where a step takes longer, bfloat16 has been the f
 WORTH = 0.95  # share of the time below which float32 is taken
 
 
-def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
+def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = False) -> Assembled:
     """Build everything, in the order in which mistakes are cheapest to find: names first, then data, then memory.
+
+    Args:
+        resuming: a saved state follows, so nothing is asked for that only the first weights need.
 
     Raises:
         UserError: something in the recipe cannot be had.
     """
+    full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
+    recipe, decisions = suited(recipe, full_batch=full_batch)
     check_names(recipe)
     target, _ = device.find_device(recipe.device.name)
     source = open_source(recipe.data.path, progress=lambda done, total: progress("fetching", done, total))
@@ -153,12 +158,15 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         num_classes=len(prepared.classes),
         settings=recipe.model.settings,
     )
-    decisions = list(prepared.decisions)
-    if recipe.weights is not None:
-        taken = pretrained.load(net, recipe.weights, recipe.model.name)
-        decisions.append(Decision("weights", str(taken), "asked for"))
+    decisions += prepared.decisions
+    size = prepared.shape[1:]
+    unit = 255.0 if prepared.train.dtype == torch.uint8 else 1.0  # pictures are normalised on the scale 0..1
+    mean, std = (torch.as_tensor(values, dtype=torch.float32) / unit for values in (prepared.mean, prepared.std))
+    views = augment.views(recipe.views, size=size, mean=mean, std=std)
+    views.check_stored(prepared.stored_shape[1:])
+    if not resuming:
+        decisions += first_weights(net, recipe, prepared, views)
     account = accounting.account(net, prepared.shape)
-    full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
     batch_size = len(prepared.train) if full_batch else min(recipe.training.batch_size, len(prepared.train))
     reviewer = build_reviewer(recipe, prepared, batch_size)
     dimensions = len(prepared.shape) - 1
@@ -171,11 +179,6 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
     state = loop.build_state(net, optimizer, reviewer, machine, average=average)
     state.rng.manual_seed(recipe.seed)
     words = augment.resolve(recipe.augment, kind=source.kind, shape=prepared.shape, classes=prepared.classes)
-    size = prepared.shape[1:]
-    unit = 255.0 if prepared.train.dtype == torch.uint8 else 1.0  # pictures are normalised on the scale 0..1
-    mean, std = (torch.as_tensor(values, dtype=torch.float32) / unit for values in (prepared.mean, prepared.std))
-    views = augment.views(recipe.views, size=size, mean=mean, std=std)
-    views.check_stored(prepared.stored_shape[1:])
     palette = None  # of the data's own colours, where colours are shifted along it
     if any(word.startswith("pca_noise") for word in words):
         sample = torch.arange(len(prepared.train))[:PALETTE_SAMPLE]
@@ -211,12 +214,49 @@ def assemble(recipe: Recipe, progress: Progress = silent) -> Assembled:
         views=tuple(recipe.views),
         data=str(Path(recipe.data.path).name),
     )
-    decisions += machine.decisions
+    decided = {one.setting for one in decisions}
+    decisions += [one for one in machine.decisions if one.setting not in decided]
     if "auto" in recipe.augment:
         decisions.append(Decision("augment", ",".join(words) or "none", "suits this kind of data"))
     if full_batch:
         decisions.append(Decision("batch_size", str(batch_size), f"{recipe.optimizer.name} takes all examples at once"))
     return Assembled(recipe, source, prepared, machine, parts, state, views, description, account, decisions)
+
+
+def first_weights(net: nn.Module, recipe: Recipe, prepared: Prepared, views: Views) -> list[Decision]:
+    """Give the network the weights the recipe begins with, in place: someone else's, or by the initializer's words."""
+    if recipe.weights is not None:
+        taken = pretrained.load(net, recipe.weights, recipe.model.name)
+        return [Decision("weights", str(taken), "asked for")]
+    words = own_removed(recipe.initializer)
+    batch = None
+    if initializers.needs_batch(words):
+        sample = torch.arange(len(prepared.train))[:MEASURED]
+        batch = views(next(prepared.train.batches([sample]))[0].cpu(), torch.float32)[0]
+    return [Decision("initializer", line, "asked for") for line in initializers.apply(net, words, batch=batch)]
+
+
+def own_removed(words: Sequence[str]) -> tuple[str, ...]:
+    """The initializer's words without `own`, which is the network's own rule and changes nothing."""
+    return tuple(word for word in words if word != "own")
+
+
+def suited(recipe: Recipe, *, full_batch: bool) -> tuple[Recipe, list[Decision]]:
+    """The recipe with what `auto` leaves open for its kind of optimiser: the schedule, and float32 for a line search.
+
+    A method that takes all examples at once finds its own step's length, in one function that must be computed alike
+    each time: a warm-up shortens steps that were right, and bfloat16 rounds away the differences it goes by.
+    """
+    decisions = []
+    if recipe.schedule.name == "auto":
+        kind = "takes all examples at once" if full_batch else "goes by batches"
+        name = "constant" if full_batch else "one_cycle"
+        recipe = replace(recipe, schedule=Choice(name, recipe.schedule.settings))
+        decisions.append(Decision("schedule", name, f"{recipe.optimizer.name} {kind}"))
+    if full_batch and recipe.device.precision == "auto":
+        recipe = replace(recipe, device=replace(recipe.device, precision="float32"))
+        decisions.append(Decision("device.precision", "float32", f"{recipe.optimizer.name} goes by small differences"))
+    return recipe, decisions
 
 
 def build_reviewer(recipe: Recipe, prepared: Prepared, batch_size: int) -> Reviewer:
@@ -246,6 +286,7 @@ def _course(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 EVALUATION_BATCH = 256
+MEASURED = 256  # training examples whose signal an initializer measures
 PALETTE_SAMPLE = 1000  # training pictures whose colours give the palette of pca_noise
 
 
@@ -262,6 +303,12 @@ def check_names(recipe: Recipe) -> None:
         raise UserError(
             f"clip_norm does not go with {recipe.optimizer.name}: its line search needs gradients as they are",
             then="--clip_norm none, or another optimizer",
+        )
+    initializers.check(own_removed(recipe.initializer))
+    if recipe.weights is not None and own_removed(recipe.initializer):
+        raise UserError(
+            f"initializer {','.join(recipe.initializer)} would be lost: all weights come from {recipe.weights}",
+            then="give one of --initializer and --weights",
         )
     augment.check([word for word in recipe.augment if word != "auto"])
     augment.check_views(recipe.views)

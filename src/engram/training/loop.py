@@ -125,7 +125,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
     # of a mixed picture, what it shows of the one that is the larger part of it is remembered
     own = None if batch.partner is None or batch.weight is None else batch.weight >= 0.5
 
-    def share(part: slice) -> Tensor:  # this part's share of the mean loss of the batch, with its graph
+    def share(part: slice) -> tuple[Tensor, Tensor]:  # of the mean loss of the batch, with its graph; and the scores
         with parts.machine.autocast():
             given = state.net(batch.x[part])
         scores, heads = (given.main, given.auxiliary) if isinstance(given, Scores) else (given, ())
@@ -147,13 +147,13 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
             larger = torch.where(own[part], y[part], other[part])
             alone = classify.losses(scores.detach(), larger, smoothing=parts.label_smoothing)
         measured.append((losses.detach(), alone, classify.correct(scores, y[part])))
-        return state.reviewer.weigh(objective, part).sum() / len(y)
+        return state.reviewer.weigh(objective, part).sum() / len(y), scores
 
     def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
         state.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=y.device)
         for start in range(0, len(y), micro):
-            mean = share(slice(start, start + micro))
+            mean, _ = share(slice(start, start + micro))
             mean.backward()
             total += mean.detach()
         if parts.regularize is not None:

@@ -8,21 +8,17 @@ every weight fits; a head for other classes is the exception, and keeps its own 
 import re
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engram import registry
 from engram.data.download import PATIENCE, Progress, Remote, cache_folder, fetch
 from engram.errors import UserError, nearest
+from engram.tensors import read as tensors_of
 
 HOME = "https://download.pytorch.org/models/"
 DIGESTS = {
@@ -62,7 +58,7 @@ def load(net: nn.Module, weights: str | Path, name: str, *, progress: Progress |
             as it was.
     """
     path = download(name, progress=progress) if weights == "torchvision" else Path(weights)
-    tensors = read(path)
+    tensors = tensors_of(path)
     if not set(tensors) <= set(net.state_dict()):
         tensors = renamed(tensors, registry.find("model", name).facts.get("renamed", ()))
     fresh = _fit(net, tensors, path, name)
@@ -97,43 +93,6 @@ def official(name: str) -> tuple[str, str]:
             f"torchvision has no weights for {name!r}", allowed=", ".join(known), nearest=nearest(name, known)
         )
     return file, DIGESTS.get(file, file.rpartition("-")[2].removesuffix(".pth"))
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, on the CPU; nothing else in the file is ever run.
-
-    A state dict may lie inside under `state_dict` or `model`, and its names may begin with `module.`.
-
-    Raises:
-        UserError: no such file, damaged, or more than tensors in it.
-    """
-    try:
-        with open(path, "rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        content: Any = load_file(path) if is_safetensors else _load_tensors(path)
-    except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
-    except UnpicklingError as error:
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"{path} was not opened: it is damaged, or holds more than tensors and asks to run {refused[1]}",
-                allowed="a state dict, as torch.save(net.state_dict(), path) writes it, or safetensors",
-            ) from None
-        raise _damaged(path) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise _damaged(path) from None  # torch's reader meets torn bytes in all these ways
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} is no state dict", allowed="tensors by name")
-    return {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
-
-
-def _load_tensors(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected pickle protocol")  # what it then cannot read is an error anyway
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 Renaming = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -199,10 +158,6 @@ def _some(keys: list[str]) -> str:
 
 def _sides(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged, or no file of weights", allowed="safetensors, or a state dict of torch.save")
 
 
 def _size(address: str, target: Path) -> int:

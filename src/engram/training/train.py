@@ -13,6 +13,7 @@ from engram.training.run import RunFolder, default_path
 from engram.training.session import Run, Session, Sink
 
 CHANGEABLE_ON_RESUME = ("training", "device", "optimizer", "schedule")
+FIXED_ON_RESUME = ("seed", "augment", "views", "initializer", "weights", "data", "model", "review")
 
 
 def train(
@@ -67,7 +68,7 @@ def resume(
     with RunFolder.open(path) as folder:
         first = recipes.load(path / "recipe.toml")
         complete = replace(recipes.build(settings, first, where="engram resume"), output=str(path))
-        for section in ("seed", "augment", "views", "weights", "data", "model", "review"):
+        for section in FIXED_ON_RESUME:
             if getattr(complete, section) != getattr(first, section):
                 raise UserError(
                     f"{section} cannot change when a run is resumed",
@@ -79,7 +80,7 @@ def resume(
                 f"{path} was stopped before its first state was saved",
                 then=f"engram train --recipe {path}/recipe.toml --output runs/again",
             )
-        following = session(assemble(complete, progress), folder, sinks, progress)
+        following = session(assemble(complete, progress, resuming=True), folder, sinks, progress)
         following.restore()
         folder.go_on(complete)
         return following.run()

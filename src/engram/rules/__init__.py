@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401  what is imported here is what the package offers, under the course's names
 
+from engram.rules.adaptive_updates import adadelta, adagrad, adam, adamw, rmsprop
 from engram.rules.affine import affine_backward, affine_forward
 from engram.rules.attention import (
     attention_backward,
@@ -31,6 +32,17 @@ from engram.rules.convolution import (
     conv_forward_naive,
 )
 from engram.rules.convolution_fft import conv_backward_fft, conv_forward_fft
+from engram.rules.curvature_updates import bfgs, lbfgs, newton
+from engram.rules.decays import (
+    cosine_decay,
+    cosine_restarts,
+    exponential_decay,
+    inverse_decay,
+    one_cycle,
+    polynomial_decay,
+    step_decay,
+    warm_up,
+)
 from engram.rules.dropconnect import dropconnect_backward, dropconnect_forward, dropconnect_inference
 from engram.rules.dropout import (
     alpha_dropout_backward,
@@ -70,6 +82,7 @@ from engram.rules.local_response import lrn_backward, lrn_forward
 from engram.rules.losses import softmax, softmax_loss, svm_loss
 from engram.rules.lstm import lstm_backward, lstm_forward, lstm_step_backward, lstm_step_forward
 from engram.rules.maxout import affine_maxout_backward, affine_maxout_forward, maxout_backward, maxout_forward
+from engram.rules.nesterov import look_ahead, nesterov
 from engram.rules.networks import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from engram.rules.penalties import elastic_net_penalty, l1_penalty, l2_penalty
 from engram.rules.pooling import (
@@ -134,5 +147,6 @@ from engram.rules.sigmoids import (
     tanh_forward,
 )
 from engram.rules.temporal import temporal_affine_backward, temporal_affine_forward, temporal_softmax_loss
+from engram.rules.updates import sgd, sgd_momentum
 from engram.rules.windows import im2col
 from engram.rules.winograd import conv_backward_winograd, conv_forward_winograd

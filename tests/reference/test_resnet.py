@@ -140,11 +140,13 @@ def test_is_its_formula(name: str, settings: dict[str, Any]) -> None:
         torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
 
 
-def test_every_block_has_a_projection_where_asked() -> None:
-    names = [
-        name for name in build("resnet20", classes=5, shortcut="all_projection").state_dict() if "shortcut.0" in name
-    ]
-    assert len(names) == 9
+@pytest.mark.parametrize("letter", ["A", "B", "C"])
+def test_the_papers_letters_are_its_options(letter: str) -> None:
+    """A has no projection, B two (where the stages of 20 layers meet), C one around every block."""
+    word = {"A": "identity", "B": "projection", "C": "all_projection"}[letter]
+    for name in (letter, word):
+        state = build("resnet20", classes=5, shortcut=name).state_dict()
+        assert len([key for key in state if "shortcut.0" in key]) == {"A": 0, "B": 2, "C": 9}[letter]
 
 
 def test_plain_is_residual_without_the_sum() -> None:

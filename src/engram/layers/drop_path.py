@@ -9,11 +9,11 @@ reach the lower layers over fewer steps, no block can rely on the one before it,
 Stochastic depth is the use of it on every block of a network, deeper blocks more often: with linear decay block l of L
 survives with
 
-    keep_l = 1 - l/L (1 - keep_L),            so that L (L + 1) / 2 of (1 - keep_L) / L blocks are missing on average
+    keep_l = 1 - l/L (1 - keep_L),            so that (L + 1) / 2 (1 - keep_L) blocks are missing on average
 
 Three names and two choices cause much confusion. They are all this one operation:
     stochastic depth    the paper's name: one b for the whole batch, so that a branch left out is never computed
-    drop path           FractalNet's word, then timm's: one b for every example; the time is spent, the noise is less
+    drop path           timm's, after FractalNet's word: one b for every example; the time is spent, the noise is less
     "drop_connect"      EfficientNet's code says so, and does the above. DropConnect proper drops single weights
 The expectation can be kept at test, times keep (`scale="test"`, the paper), or while training, divided by keep
 (`scale="training"`, timm and torchvision), which leaves a trained network as it stands. The two are the same up to the
@@ -23,8 +23,9 @@ sees; multiplying changes what it sees between training and test. Neither is com
 It helps networks that are deep for their data and trained for long: 110 layers on CIFAR-10 for 500 epochs, 6.41 to
 5.25 % error. It hurts short training and shallow networks, which do not over-fit and lose capacity.
 
-Batch normalisation inside a branch that is left out keeps its running statistics as they are. On the meta device,
-where costs are counted, nothing is left out.
+A branch that is left out for a batch has no gradient: its weights and their momentum rest, and its batch normalisation
+keeps its running statistics. With copies of the network on several devices, each of which draws for itself and waits
+for the others' gradients, use `per="sample"`. On the meta device, where costs are counted, nothing is left out.
 
 Huang, Sun, Liu, Sedra, Weinberger 2016, Deep networks with stochastic depth, arXiv:1603.09382, section 3: equations 2
 to 5. Larsson, Maire, Shakhnarovich 2016, arXiv:1605.07648, section 3 (drop-path). Scaling while training: timm issue

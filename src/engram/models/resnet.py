@@ -13,6 +13,7 @@ Where a stage halves the image and doubles the channels, the shortcut must follo
     A "identity"         every second pixel, new channels zero: no parameters (the paper's choice on CIFAR)
     B "projection"       1x1 convolution where the shape changes (the paper's choice on ImageNet, and torchvision's)
     C "all_projection"   1x1 convolution around every block
+The letters are understood too.
 
 It helps from about 20 layers up; at 18 a plain network with batch normalisation reaches the same accuracy, only later.
 Twins without shortcuts, `plain20` and so on, stand beside each network to see it. It hurts where the features have no
@@ -41,6 +42,7 @@ from engram.layers.drop_path import DropPath
 from engram.registry import register
 
 SHORTCUTS = ("identity", "projection", "all_projection")
+LETTERS: dict[str, str] = dict(zip("ABC", SHORTCUTS, strict=True))
 STEMS = ("large", "small")
 VERSIONS = ("v1.5", "v1")
 PAPER = "He, Zhang, Ren, Sun 2015, arXiv:1512.03385"
@@ -161,7 +163,7 @@ class ResNet(nn.Module):
         width: channels of the first stage's 3x3 convolutions.
         stem: "large" is a 7x7 convolution and a max pooling that together quarter the image, "small" one 3x3
             convolution that keeps it.
-        shortcut: one of the paper's options, or None for a plain network.
+        shortcut: one of the paper's options, by its word or its letter, or None for a plain network.
         zero_gamma: start every block as the identity, by a last normalisation that gives zero.
 
     Raises:
@@ -186,13 +188,14 @@ class ResNet(nn.Module):
         zero_gamma: bool = False,
     ) -> None:
         super().__init__()
-        _check_words(stem=(stem, STEMS), version=(version, VERSIONS), shortcut=(shortcut, (*SHORTCUTS, None)))
+        shortcut = LETTERS.get(shortcut or "", shortcut)
+        check_words(stem=(stem, STEMS), version=(version, VERSIONS), shortcut=(shortcut, (*SHORTCUTS, None)))
         if version == "v1" and block is BasicBlock:
             raise UserError("version v1 moves the stride inside bottlenecks, and this network has none")
         if zero_gamma and shortcut is None:
             raise UserError("zero_gamma would silence a network without shortcuts: every block would give zero")
         self.smallest = (4 if stem == "large" else 1) * 2 ** (len(depths) - 1)
-        self.stem = _stem(stem, in_channels, width, dimensions)
+        self.stem = stem_layers(stem, in_channels, width, dimensions)
         stages, channels = [], width
         for number, depth in enumerate(depths):
             blocks: list[Block] = []
@@ -221,13 +224,21 @@ class ResNet(nn.Module):
         return self.head(x)  # (B, num_classes)
 
 
-def _check_words(**settings: tuple[str | None, tuple[str | None, ...]]) -> None:
+def check_words(**settings: tuple[str | None, tuple[str | None, ...]]) -> None:
+    """Refuse a word that a setting does not know: each is given with the words it may be.
+
+    >>> check_words(stem=("tiny", STEMS))
+    Traceback (most recent call last):
+    engram.errors.UserError: stem 'tiny' is not known
+      allowed: large, small
+    """
     for setting, (word, words) in settings.items():
         if word not in words:
             raise unknown(setting, str(word), [known or "none" for known in words])
 
 
-def _stem(kind: str, in_channels: int, width: int, dimensions: int) -> nn.Sequential:
+def stem_layers(kind: str, in_channels: int, width: int, dimensions: int) -> nn.Sequential:
+    """What stands before the first block: "large" quarters the image, "small" keeps it."""
     conv, norm = convolution(dimensions), batch_norm(dimensions)
     if kind == "small":
         return nn.Sequential(conv(in_channels, width, 3, padding=1, bias=False), norm(width), nn.ReLU())

@@ -17,7 +17,8 @@ The paper's settings: CIFAR-10, 500 passes, batch 128, lr 0.1 divided by 10 afte
 weight decay 1e-4, padded crops and flips.
 
 Where we differ: a shortcut that halves the image takes every second pixel, as in the ResNet paper, where the authors'
-code takes the mean of four; convolutions have no bias, which batch normalisation would take away.
+code takes the mean of four; convolutions have no bias, which batch normalisation would take away; a block that is left
+out rests altogether, where theirs goes on with its momentum and weight decay, as all weights are one vector there.
 
 Huang, Sun, Liu, Sedra, Weinberger 2016, Deep networks with stochastic depth, arXiv:1603.09382, sections 3 and 4.
 """

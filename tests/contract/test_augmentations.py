@@ -29,7 +29,10 @@ CASES = list(every_case())
 
 
 def test_all_are_there():
-    words = "brightness center_crop color contrast crop cutout flip mixup pca_noise resized_crop rotation saturation"
+    words = (
+        "brightness center_crop color contrast crop cutout flip lens_distortion mixup pca_noise random_erasing "
+        "resized_crop rotation saturation scaled_crop shear stretch translation"
+    )
     assert set(words.split()) <= set(NAMES)
 
 
@@ -51,7 +54,16 @@ def test_facts(name):
         ("rotation", {"degrees": 15, "fill": "mean"}),
         ("color", {"strength": 0.2}),
         ("pca_noise", {"deviation": 0.1}),  # Krizhevsky et al. 2012
+        ("scaled_crop", {"smallest": 256 / 224, "largest": 480 / 224}),  # He et al. 2016, ImageNet
+        ("shear", {"degrees": 15, "along": "x", "fill": "mean"}),
+        ("stretch", {"factor": 1.2, "axes": "apart", "fill": "mean"}),
+        ("translation", {"share": 0.1, "fill": "mean"}),
+        ("lens_distortion", {"strength": 0.2, "fill": "mean"}),
         ("cutout", {"side": 8}),  # DeVries and Taylor 2017, CIFAR-100
+        (  # Zhong et al. 2017
+            "random_erasing",
+            {"probability": 0.5, "smallest": 0.02, "largest": 0.4, "aspect": 10 / 3, "fill": "noise"},
+        ),
         ("mixup", {"strength": 0.2}),  # Zhang et al. 2018, ImageNet
     ],
 )

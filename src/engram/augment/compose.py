@@ -2,14 +2,16 @@
 
 Words are sorted by stage, and within a stage stay as given:
 
-    pixels   crop resized_crop center_crop flip rotation      on the stored pictures, uint8 where they are pictures
+    pixels   crop resized_crop scaled_crop center_crop flip   on the stored pictures, uint8 where they are pictures
+             rotation shear stretch translation lens_distortion
     color    brightness contrast saturation color pca_noise   in 0..1
              normalisation, into the dtype the network computes in
-    input    cutout                                           zero is the mean colour here
+    input    cutout random_erasing                            zero is the mean colour here
     mix      mixup                                            pictures and labels
 
 so `cutout:8,crop:4` and `crop:4,cutout:8` are the same. When no word crops, the middle of the size the network sees is
-cut at the end of the first stage. Geometry works on uint8, a quarter of the memory of float32.
+cut at the end of the first stage. Geometry works on uint8, a quarter of the memory of float32. Rotation and the words
+below it read between pixels; neighbours among them are joined, so that the picture is read once (warp.py).
 How many random numbers a batch takes depends on its shape alone, so a resumed run goes on exactly.
 """
 
@@ -23,6 +25,7 @@ from torch import Generator, Tensor
 
 from engram import grammar, registry
 from engram.augment.normalize import normalize, to_unit
+from engram.augment.warp import join
 from engram.errors import UserError
 
 STAGES = ("pixels", "color", "input", "mix")
@@ -116,14 +119,15 @@ class Augment:
         if self.palette is not None:
             self.palette = (self.palette[0].to(device), self.palette[1].to(device))
         given = {"size": self.size, "mean": self.mean, "palette": self.palette}
-        self._stages = {stage: [step.build(given) for step in self.steps if step.stage == stage] for stage in STAGES}
+        built = [(step.stage, step.build(given)) for step in self.steps]
+        self._stages = {stage: join([apply for own, apply in built if own == stage]) for stage in STAGES}
 
     def _refuse_floats(self, x: Tensor) -> None:
         if x.dtype != torch.uint8:
             word = next(step.word.text for step in self.steps if step.stage == "color")
             raise UserError(
                 f"{word!r} changes the colours of pictures stored as uint8; these examples are {x.dtype}",
-                allowed="crop, flip, rotation, cutout, mixup",
+                allowed="crop, flip, rotation, shear, stretch, cutout, mixup",
             )
 
 

@@ -8,17 +8,17 @@ read bilinearly: a turn by t against the clock, as seen. t is uniform in [-degre
 picture have the mean colour. Handwriting and medical or aerial pictures gain; 10 to 15 degrees are usual, 180 where no
 direction is up. Every rotation blurs a little: the values between pixels are means of four.
 Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis (Simard et al. 2003), section 2.
-Volumes turn in the plane of their last two axes, each plane alike.
+Volumes turn in the plane of their last two axes, each plane alike. Beside shear, stretch, translation and
+lens_distortion the picture is read only once (warp.py).
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
-from engram.augment.padding import FILLS, color_of
-from engram.augment.sampling import sample
+from engram.augment.padding import FILLS
+from engram.augment.warp import Map, Warp, linear, read_at
 from engram.grammar import choice, number
 from engram.registry import register
 
@@ -30,9 +30,7 @@ from engram.registry import register
     stage="pixels",
     dimensions=(2, 3),
 )
-def rotation(
-    degrees: float = 15.0, fill: str = "mean", *, mean: Tensor | None = None
-) -> Callable[[Tensor, Generator], Tensor]:
+def rotation(degrees: float = 15.0, fill: str = "mean", *, mean: Tensor | None = None) -> Warp:
     """Random rotation: `rotation:15` turns by up to 15 degrees either way.
 
     Args:
@@ -41,7 +39,7 @@ def rotation(
     """
     number("rotation", "degrees", degrees, 0, 180)
     choice("rotation", "fill", fill, FILLS)
-    return lambda x, rng: rotate_by(x, draw_angles(len(x), degrees, rng), fill, mean)
+    return Warp((lambda batch, shape, rng: turn(draw_angles(batch, degrees, rng)),), fill, mean, planar=True)
 
 
 def draw_angles(batch: int, degrees: float, rng: Generator) -> Tensor:
@@ -65,13 +63,11 @@ def rotate_by(x: Tensor, degrees: Tensor, fill: str = "mean", mean: Tensor | Non
     tensor([[[[2., 4.],
               [1., 3.]]]])
     """
-    height, width = x.shape[-2:]
+    return read_at(x, [turn(degrees)], fill=fill, mean=mean, planar=True)
+
+
+def turn(degrees: Tensor) -> Map:
+    """The map of a rotation by (B,) degrees, in the plane of the last two axes."""
     angle = degrees * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
-    # grid_sample counts each axis in halves of its own length, hence the ratios of the sides.
-    turn = torch.stack([cos, sin * (width / height), -sin * (height / width), cos], dim=1).view(-1, 2, 2)
-    across = (torch.arange(width, device=x.device) * 2 + 1) / width - 1
-    down = (torch.arange(height, device=x.device) * 2 + 1) / height - 1
-    straight = torch.stack([across.expand(height, width), down[:, None].expand(height, width)], dim=-1)
-    places = (straight.view(1, -1, 2) @ turn).view(len(x), height, width, 2)
-    return sample(x, places, outside=fill, color=color_of(mean, x) if fill == "mean" else None)
+    return linear(torch.stack([cos, sin, -sin, cos], dim=1).view(-1, 2, 2))  # v' above u'

@@ -1,4 +1,4 @@
-"""Pictures read between their pixels: the bilinear sampling that resized crops and rotations share."""
+"""Pictures read between their pixels: the bilinear sampling that resized crops and warps share."""
 
 import torch
 import torch.nn.functional as F
@@ -15,25 +15,27 @@ def sample(x: Tensor, places: Tensor, *, outside: str, color: Tensor | None = No
     Computed in float32 and rounded back where the pictures are uint8.
 
     Args:
-        x: (B, C, H, W) or (B, C, D, H, W), of which every plane is read at the same places.
-        places: (B, h, w, 2), x before y, in grid_sample's coordinates (-1 and 1 are the outer edges).
+        x: (B, C, H, W) or (B, C, D, H, W).
+        places: (B, h, w, 2), x before y, in grid_sample's coordinates (-1 and 1 are the outer edges); a volume is then
+            read alike in every plane. Or (B, d, h, w, 3) for a volume, read trilinearly.
         outside: `mean` (the colour `color`), `edge` or `reflect`.
         color: (C,) in the units of x, for `mean`.
-        average: mean over blocks of so many samples a side.
+        average: mean over blocks of so many samples a side; of planes only.
 
     Returns:
-        (B, C, h, w) or (B, C, D, h, w) over `average`, dtype of x, channels-last.
+        (B, C, h, w), (B, C, D, h, w) or (B, C, d, h, w), sides over `average`, dtype of x, channels-last.
     """
-    batch, channels, *deep = x.shape[:-2]
+    read = places.shape[-1]  # axes that are read between pixels
+    batch, channels, *deep = x.shape[:-read]
     values = x.float()
     if color is not None:
         color = color.float().view(channels, *[1] * (x.dim() - 2))
         values = values - color  # zeros outside then stand for the colour
-    planes = values.reshape(batch, -1, *x.shape[-2:])  # (B, C D, H, W)
+    planes = values.reshape(batch, -1, *x.shape[-read:])  # (B, C D, H, W) or (B, C, D, H, W)
     planes = F.grid_sample(planes, places, mode="bilinear", padding_mode=MARGINS[outside], align_corners=False)
     if average > 1:
         planes = F.avg_pool2d(planes, average)
-    values = planes.view(batch, channels, *deep, *planes.shape[-2:])
+    values = planes.view(batch, channels, *deep, *planes.shape[2:])
     if color is not None:
         values = values.add_(color)
     if x.dtype == torch.uint8:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from engram import augment
 from engram.augment.normalize import normalize
@@ -44,6 +45,76 @@ def test_flip_and_ten_crops():
     check(build("crops:10")(x), ten)
     check(build("crops:5,flip")(x), ten)
     check(build("crops:10,flip")(x), ten)
+    check(build("ten_crop")(x), ten)
+    check(build("ten_crop,flip")(x), ten)
+    assert build("ten_crop").count == 10
+
+
+def test_ten_crop_of_a_picture_with_a_margin():
+    x = pictures(height=8, width=7)
+    for view, other in zip(build("ten_crop:2")(x), build("crops:10:2")(x), strict=True):
+        assert torch.equal(view, other)
+
+
+def test_a_grid_spreads_windows_from_corner_to_corner():
+    x = pictures(height=12, width=13)  # room for 4 and 6 pixels
+    views = [x[:, :, top : top + 8, left : left + 7] for top in (0, 2, 4) for left in (0, 3, 6)]
+    check(build("grid:3")(x), views)
+    assert build("grid,flip").count == 50
+    assert build("scales:1:1.1:1.2,grid:5,flip").count == 150  # VGG's
+    check(build("grid:2")(x), build_corners(x))
+    with_margin = build("grid:3:1")(pictures(height=8, width=7))
+    assert len(with_margin) == 9
+    check(with_margin[4:5], [pictures(height=8, width=7)])
+
+
+def build_corners(x):
+    return [x[:, :, :8, :7], x[:, :, :8, -7:], x[:, :, -8:, :7], x[:, :, -8:, -7:]]
+
+
+def test_dense_shows_whole_pictures_at_the_sizes_of_the_paper():
+    x = torch.zeros(1, 3, 256, 256, dtype=torch.uint8)
+    dense = augment.views("dense", size=(224, 224), mean=MEAN, std=STD)
+    assert [view.shape[2] for view in dense(x)] == [224, 256, 384, 480, 640]
+    assert dense.count == 5
+    assert build("dense:1:1.5,flip").count == 4
+
+
+def test_dense_resizes_as_pillow_does_and_keeps_proportions():
+    x = pictures(1, 20, 16)
+    views = build("dense:1:2,flip", size=(8, 8))(x)
+    picture = Image.fromarray(x[0].movedim(0, -1).numpy())
+    for view, (height, width) in zip(views[::2], [(10, 8), (20, 16)], strict=True):
+        resized = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+        expected = normalize(torch.from_numpy(resized).movedim(-1, 0)[None], MEAN, STD)
+        assert view.shape == expected.shape
+        assert (view - expected).abs().max() < 1.01 / 255 / 0.24
+    for view, mirrored in zip(views[::2], views[1::2], strict=True):
+        assert torch.equal(view.flip(-1), mirrored)
+
+
+def test_a_mean_over_positions_is_the_fully_convolutional_average():
+    """He et al. 2016: the head at every position and the mean of its scores, against the network as it stands."""
+    torch.manual_seed(0)
+    features, head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+    for view in build("dense:1:1.7")(pictures()):
+        maps = features(view)
+        everywhere = torch.einsum("bchw,kc->bkhw", maps, head.weight) + head.bias[:, None, None]
+        torch.testing.assert_close(everywhere.mean((2, 3)), head(maps.mean((2, 3))), atol=1e-5, rtol=0)
+
+
+def test_dense_is_refused_for_networks_of_one_size_and_leaves_the_others_alone():
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 7, 2))
+    free = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    free[0].eval()
+    before = {name: value.clone() for name, value in free.state_dict().items()}
+    build("dense").check_network(free, (3, 12, 10))
+    assert all(torch.equal(value, before[name]) for name, value in free.state_dict().items())
+    assert [module.training for module in free] == [False, True, True, True, True]
+    build("grid:3").check_network(fixed, (3, 12, 10))
+    with pytest.raises(UserError, match="takes 8x7 only"):
+        build("dense").check_network(fixed, (3, 12, 10))
+    assert fixed.training
 
 
 def test_crops_of_a_picture_with_a_margin():
@@ -99,6 +170,16 @@ def test_dtype_and_other_dimensions():
         ("scales:0", "scales: a scale cannot be 0"),
         ("scales:1:10.5", "scales: a scale cannot be 10.5"),
         ("flip,flip", "'flip' is given twice"),
+        ("ten_crop:-1", "ten_crop: padding cannot be -1"),
+        ("ten_crop:1:2", "more settings"),
+        ("grid:1", "grid: across cannot be 1"),
+        ("grid:2.5", "grid: across cannot be 2.5"),
+        ("grid:2:-1", "grid: padding cannot be -1"),
+        ("dense:0", "dense: a scale cannot be 0"),
+        ("dense:side=2", "'dense:side=2' names no scales"),
+        ("dense,scales:1:2", "dense has scales of its own"),
+        ("crops:5,ten_crop", "'crops' and 'ten_crop' each say what is seen"),
+        ("flip,dense,grid", "'dense' and 'grid' each say what is seen"),
     ],
 )
 def test_refusals(words, message):
@@ -117,7 +198,10 @@ def test_crops_need_room_and_pictures():
     x = pictures(height=8, width=7)
     with pytest.raises(UserError, match="all the same"):
         build("crops:5")(x)
+    with pytest.raises(UserError, match="grid:3 of pictures stored as 8x7 are all the same"):
+        build("grid:3")(x)
     build("crops:5").check_stored((9, 7))
     build("crops:5:1").check_stored((8, 7))
-    with pytest.raises(UserError, match="no meaning for 1-D data"):
-        augment.views("crops:5", size=(16,), mean=torch.zeros(3), std=torch.ones(3))
+    for words in ("crops:5", "ten_crop", "grid:3", "dense", "scales:1:2"):
+        with pytest.raises(UserError, match="no meaning for 1-D data"):
+            augment.views(words, size=(16,), mean=torch.zeros(3), std=torch.ones(3))

@@ -2,6 +2,12 @@
 
 # ruff: noqa: F401  what is imported here is what the package offers, under the course's names
 
+from engram.rules.adaptive_pool import (
+    adaptive_avg_pool_backward,
+    adaptive_avg_pool_forward,
+    adaptive_max_pool_backward,
+    adaptive_max_pool_forward,
+)
 from engram.rules.adaptive_updates import adadelta, adagrad, adam, adamw, rmsprop
 from engram.rules.affine import affine_backward, affine_forward
 from engram.rules.attention import (
@@ -58,6 +64,7 @@ from engram.rules.dropout import (
 )
 from engram.rules.embedding import word_embedding_backward, word_embedding_forward
 from engram.rules.engine import Value
+from engram.rules.fractional_pool import fractional_max_pool_backward, fractional_max_pool_forward
 from engram.rules.gelu import gelu_backward, gelu_forward, swish_backward, swish_forward
 from engram.rules.gradient_check import (
     Checked,
@@ -119,6 +126,7 @@ from engram.rules.rectifiers import (
     selu_forward,
 )
 from engram.rules.rnn import rnn_backward, rnn_forward, rnn_step_backward, rnn_step_forward
+from engram.rules.rrelu import rrelu_backward, rrelu_forward
 from engram.rules.sandwich import (
     affine_bn_relu_backward,
     affine_bn_relu_forward,
@@ -146,6 +154,7 @@ from engram.rules.sigmoids import (
     tanh_backward,
     tanh_forward,
 )
+from engram.rules.stochastic_pool import stochastic_pool_backward, stochastic_pool_forward
 from engram.rules.temporal import temporal_affine_backward, temporal_affine_forward, temporal_softmax_loss
 from engram.rules.updates import sgd, sgd_momentum
 from engram.rules.windows import im2col

@@ -1,5 +1,10 @@
-"""The counts against torch's own flop counter and autograd's own memory, on networks of every kind."""
+"""The counts against torch's own flop counter, autograd's own memory and measured memory, on networks of every kind."""
 
+import bisect
+import itertools
+import json
+import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -7,10 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from engram import models
-from engram.accounting import account, memory
+from engram import models, registry
+from engram.accounting import account, memory, table
+from engram.layers.auxiliary import Scores
 
 
 class Functional(nn.Module):
@@ -142,11 +149,9 @@ def test_a_network_of_several_outputs_shows_the_first() -> None:
     assert account(nn.LSTM(4, 6, batch_first=True), (5, 4)).output == (5, 6)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet20", "1-D", "functional", "bias", "needs values"])
-def test_memory_is_what_autograd_keeps(name: str) -> None:
-    """Against a real run: every tensor saved for backward but the network's own, each storage once."""
-    make, shape = NETS[name]
-    net, kept = make().train(), {}
+def saved_by_autograd(net: nn.Module, x: Tensor) -> int:
+    """Bytes of every tensor that a real run saves for backward but the network's own, each storage once."""
+    kept: dict[int, torch.UntypedStorage] = {}
     weights = {tensor.data_ptr() for tensor in net.state_dict().values()}
 
     def keep(tensor: Tensor) -> Any:
@@ -155,20 +160,93 @@ def test_memory_is_what_autograd_keeps(name: str) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = net(torch.randn(2, *shape))
+        scores = net.train()(x)
     real = sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights)
     scores.sum().backward()
+    return real
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "1-D", "functional", "bias", "needs values"])
+def test_memory_is_what_autograd_keeps(name: str) -> None:
+    """Of one example more: what a layer keeps whatever the batch, such as the mean of a batch, is no example's."""
+    make, shape = NETS[name]
+    net = make()
     needs = memory(net, shape)
-    assert needs.kept_an_example == real // 2
+    assert needs.kept_an_example == saved_by_autograd(net, torch.randn(3, *shape)) - saved_by_autograd(
+        net, torch.randn(2, *shape)
+    )
+    assert needs.kept_an_example == sum(size for _, _, size in needs.kept)
     size = 4 * sum(p.numel() for p in net.parameters())
     assert (needs.weights, needs.gradients, needs.optimizer) == (size, size, size)
+
+
+MEASURED = ["mlp", "lenet5", "resnet20", "nin_small", "alexnet_small", "vgg_small", "squeezenet_small", "zfnet_small"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_memory_is_what_a_step_takes(name: str) -> None:
+    """Within 5 % of the highest that torch's allocator reaches, work space inside a convolution left out."""
+    net, shape = small(name)
+    needs = memory(net, shape)
+    for batch in (1 if name == "mlp" else 2, 16):
+        x = torch.randn(batch, *shape)
+        highest = allocated(lambda net=net, x=x: net.train()(x.clone()).sum().backward())
+        net.zero_grad()
+        assert needs.total(batch) - needs.weights - needs.optimizer == pytest.approx(highest, rel=0.05)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_memory_of_an_evaluation_is_what_it_takes(name: str) -> None:
+    net, shape = small(name)
+    x = torch.randn(1, *shape)
+    net.eval()
+    with torch.no_grad():
+        highest = allocated(lambda: net(x.clone()))
+    assert account(net, shape).held == pytest.approx(highest, rel=0.05)
+
+
+def small(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    facts = registry.find("model", name).facts
+    return models.build(name, shape=facts["input"], num_classes=10), facts["input"]
+
+
+def allocated(run: Callable[[], Any]) -> int:
+    """The most bytes in use at once, as the profiler hears of them; what a convolution hands back is left out."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as heard:
+        run()
+    events = heard.profiler.kineto_results.events()
+    spans = sorted((e.start_ns(), e.start_ns() + e.duration_ns()) for e in events if "aten::convolution" in e.name())
+
+    def when(time: int) -> int:
+        within = bisect.bisect_right(spans, (time, 2**63)) - 1
+        return spans[within][1] if within >= 0 and time <= spans[within][1] else time
+
+    changes: dict[int, int] = defaultdict(int)
+    for event in events:
+        if event.name() == "[memory]":
+            changes[when(event.start_ns())] += event.nbytes()
+    return max(itertools.accumulate(changes[time] for time in sorted(changes)))
+
+
+def test_activations_of_vgg_16_are_15_million_numbers_and_not_the_course_s_24() -> None:
+    """The input, what convolutions, pools and full connections give; with the activations in place, 58 MiB."""
+    with torch.device("meta"):
+        net = models.build("vgg16", shape=(3, 224, 224), num_classes=1000)
+    layers = [row for row in account(net, (3, 224, 224)).rows if row.kind in ("Conv2d", "MaxPool2d", "Linear")]
+    numbers = 3 * 224 * 224 + sum(math.prod(row.output) for row in layers)
+    assert numbers == 15_237_608
+    assert round(4 * numbers / 2**20) == 58
 
 
 def test_memory_by_hand() -> None:
     net = nn.Sequential(nn.Linear(100, 50), nn.Sigmoid(), nn.Linear(50, 10))
     needs = memory(net, (100,), slots=2)
-    weights = 4 * (5050 + 510)
-    assert needs.total(batch_size=32) == weights * (1 + 1 + 2) + 32 * 4 * (100 + 50)
+    first, second, loss = 4 * 5050, 4 * 510, 8
+    early = loss + second + 32 * 4 * (100 + 50 + 50 + 50)  # input, the sigmoid's output, and its two gradients
+    late = loss + second + first + 32 * 4 * (100 + 50)  # input, and the gradient of what the first layer gave
+    assert late > early
+    assert needs.total(batch_size=32) == (first + second) * (1 + 2) + late
+    assert needs.total(batch_size=1000) == (first + second) * (1 + 2) + loss + second + 4 * 250 * 1000
 
 
 def test_frozen_weights_need_no_gradient() -> None:
@@ -176,3 +254,40 @@ def test_frozen_weights_need_no_gradient() -> None:
     needs = memory(net, (100,), slots=1)
     assert needs.gradients == needs.optimizer == 4 * 510
     assert needs.kept_an_example == 4 * 50
+    assert memory(net.requires_grad_(False), (100,)).kept_an_example == 0
+
+
+def test_an_evaluation_by_hand() -> None:
+    """While a layer runs there are its input and its output; what came before is gone."""
+    net = nn.Sequential(nn.Linear(100, 50), nn.Sigmoid(), nn.Linear(50, 10), nn.ReLU(inplace=True))
+    assert [row.held for row in account(net, (100,)).rows] == [4 * 150, 4 * 150 + 4 * 50, 4 * 160, 4 * 110]
+
+
+class WithHead(nn.Module):
+    """A head on the way that only training has, and a layer that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head, self.auxiliary = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), nn.Linear(6, 4)
+        self.again = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Any:  # (B, 3, H, W)
+        x = self.again(self.again(self.stem(x)) - 1).mean((2, 3))  # (B, 6)
+        return Scores(self.head(x), (self.auxiliary(x),), 0.3) if self.training else self.head(x)
+
+
+def test_a_table_can_be_written_and_adds_up() -> None:
+    net = WithHead()
+    costs = table(net, (3, 8, 8))
+    assert json.loads(json.dumps(costs)) == costs
+    rows, total = costs["rows"], costs["total"]
+    assert [row["layer"] for row in rows] == ["stem", "again", "again", "head", "auxiliary"]
+    for of_all in ("parameters", "macs", "kept"):
+        assert sum(row[of_all] for row in rows) == total[of_all], of_all
+    assert rows[0]["kept"] == 4 * 3 * 64
+    assert rows[1]["kept"] == rows[2]["kept"] == 4 * 6 * 36
+    assert max(row["held"] for row in rows) == total["held"]
+    assert rows[0]["receptive_field"] == [3, 3]
+    size = 4 * total["parameters"]
+    assert total["optimizer"] == {"sgd": 0, "momentum": size, "adam": 2 * size}
+    assert total["training"]["adam"] == memory(net, (3, 8, 8), slots=2).total(1)

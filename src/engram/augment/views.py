@@ -11,13 +11,14 @@ the centre are strange to the network. Words multiply: `scales:1:1.15,crops:5,fl
     ten_crop           the same and their mirror images, as crops:10; ten_crop:4 with a margin
     grid:5             5 x 5 windows evenly spread from corner to corner; grid:5:4 with a margin
     scales:1:1.15      the picture resized by these factors first; smaller than the network's size: mean colour around
-    dense              the whole picture, not a window, at five sizes; dense:1:1.5 at these factors of the network's
+    dense              the whole picture at five sizes; dense:1:1.5 at these factors of the network's size
 
 AlexNet (Krizhevsky et al. 2012), section 4.1: five crops and their mirror images, softmax outputs averaged, top-1 error
 39.0 to 37.5 %: `ten_crop`. VGG (Simonyan and Zisserman 2014), section 3.2: `grid:5,flip` at three scales, 150 views.
 Deep Residual Learning (He et al. 2016), section 3.4: "the fully-convolutional form", whose shorter side is 224, 256,
 384, 480 and 640 for a network of 224: `dense,flip`. A network that ends in a mean over positions is fully convolutional
-as it stands: the mean of the scores at all positions is the score of the mean. Networks with linear layers over
+as it stands: the mean of the scores at all positions is the score of the mean. Over sizes the paper averages scores;
+here, as for every word, it is the probabilities that are averaged. Networks with linear layers over
 positions take one size only and are refused (`check_network`); `grid` with `scales` is the nearest for them.
 """
 

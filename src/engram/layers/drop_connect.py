@@ -184,6 +184,11 @@ class DropConnect(nn.Linear):
         changed._set(drop, per, scaled, inference)
         return changed
 
+    @property
+    def draws_while_judging(self) -> bool:
+        """Whether it gives another result in every pass even when the network judges."""
+        return self.inference == "gaussian" and self.drop > 0
+
     def forward(self, input: Tensor) -> Tensor:  # (*N, in)
         x, keep = input, 1 - self.drop
         if self.drop and self.training:

@@ -7,7 +7,8 @@ network was there:
 
     p(k | x) = 1/T sum_t softmax(f(x; mask_t)),     uncertainty: the deviation over t, or the entropies below
 
-Only what draws is switched on; normalisations keep the statistics they judge by. The total uncertainty, the entropy of
+Only what draws is switched on; normalisations keep the statistics they judge by, and what draws by itself while judging
+(DropConnect by the paper's Gaussian) goes on doing that. The total uncertainty, the entropy of
 the mean, is the mean of the entropies (what the data leave open) and the rest (what the network does not know: large
 far from the training data).
 
@@ -26,6 +27,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engram.grammar import number
+from engram.layers.drop_path import DropPath
+
+OTHERS = (nn.modules.dropout._DropoutNd, nn.RReLU, DropPath)
+"""Layers that draw while training and do not say so."""
+
 
 class Averaged(NamedTuple):
     """The mean over passes and what the passes disagree about."""
@@ -36,8 +43,12 @@ class Averaged(NamedTuple):
 
 
 def draws(module: nn.Module) -> bool:
-    """Whether a layer draws while training: torch's dropout and whatever says so by `draws_while_training`."""
-    return isinstance(module, nn.modules.dropout._DropoutNd) or getattr(module, "draws_while_training", False)
+    """Whether a layer draws while training: torch's dropout and whatever says so by `draws_while_training`.
+
+    >>> draws(nn.Dropout2d()), draws(nn.BatchNorm1d(3))
+    (True, False)
+    """
+    return isinstance(module, OTHERS) or getattr(module, "draws_while_training", False)
 
 
 @contextmanager
@@ -46,7 +57,7 @@ def drawing(net: nn.Module) -> Iterator[nn.Module]:
     before = [(module, module.training) for module in net.modules()]
     net.eval()
     for module, _ in before:
-        if draws(module):
+        if draws(module) and not getattr(module, "draws_while_judging", False):
             module.training = True  # itself alone: what is inside it, a normalisation say, goes on judging
     try:
         yield net
@@ -63,11 +74,15 @@ def monte_carlo(net: nn.Module, x: Tensor, *, passes: int = 30) -> Averaged:
         x: (B, C, *S), as the network sees it.
         passes: how many, 1 or more.
 
+    Raises:
+        UserError: fewer passes.
+
     >>> _ = torch.manual_seed(0); net = nn.Sequential(nn.Dropout(0.5), nn.Linear(20, 3))
     >>> averaged = monte_carlo(net, torch.ones(2, 20), passes=50)
     >>> averaged.mean.shape, bool((averaged.disagreement > 0).all()), net.training
     (torch.Size([2, 3]), True, True)
     """
+    number("monte_carlo", "passes", passes, 1, whole=True)
     with drawing(net):
         given = torch.stack([net(x).float().softmax(1) for _ in range(passes)])  # (T, B, K)
     mean = given.mean(0)

@@ -19,7 +19,7 @@ direction, and one rate suits all (LeCun et al. 1998, Efficient BackProp, sectio
 When it helps and when it hurts. Mean and scale: always worth their nothing. Whitening helps shallow models and features
 learned without labels; a convolutional network with batch normalisation gains little from it. It blows up the weakest
 directions, which in pictures are the finest grain and mostly noise: eps is what keeps them down, 1e-5 in the course,
-1e-2 to 1e-1 where noise shows. It needs D^2 numbers and D^3 work: 32 x 32 x 3 is 75 MB in float64 and under a minute,
+1e-2 to 1e-1 where noise shows. It needs D^2 numbers and D^3 work: 32 x 32 x 3 is 75 MB in float64 and about a minute,
 64 x 64 x 3 sixteen times the memory; larger pictures are whitened over their channels.
 
 The papers' settings: mean image, AlexNet (Krizhevsky et al. 2012), section 2. Mean colour, VGG (Simonyan and Zisserman

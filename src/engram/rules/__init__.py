@@ -27,6 +27,7 @@ from engram.rules.batchnorm import (
     spatial_batchnorm_backward,
     spatial_batchnorm_forward,
 )
+from engram.rules.captioning import CaptioningRNN
 from engram.rules.convolution import (
     conv_backward,
     conv_backward_fast,
@@ -85,10 +86,19 @@ from engram.rules.groupnorm import (
 )
 from engram.rules.gru import gru_backward, gru_forward, gru_step_backward, gru_step_forward
 from engram.rules.layernorm import layernorm_backward, layernorm_forward
+from engram.rules.linear import (
+    LinearSVM,
+    Softmax,
+    softmax_loss_naive,
+    softmax_loss_vectorized,
+    svm_loss_naive,
+    svm_loss_vectorized,
+)
 from engram.rules.local_response import lrn_backward, lrn_forward
 from engram.rules.losses import softmax, softmax_loss, svm_loss
 from engram.rules.lstm import lstm_backward, lstm_forward, lstm_step_backward, lstm_step_forward
 from engram.rules.maxout import affine_maxout_backward, affine_maxout_forward, maxout_backward, maxout_forward
+from engram.rules.nearest_neighbor import KNearestNeighbor
 from engram.rules.nesterov import look_ahead, nesterov
 from engram.rules.networks import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from engram.rules.penalties import elastic_net_penalty, l1_penalty, l2_penalty

@@ -66,6 +66,15 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """Heads on the way to the last one, which only training has: their losses join the main one."""
+
+    at: tuple[str, ...] = _about("where heads stand: shares of the depth such as 0.33,0.66, or names of modules", ())
+    weight: float = _about("of each head's loss beside the main one", 0.3)
+    head: str = _about("small (the mean over positions and a linear layer) or googlenet", "small")
+
+
+@dataclass(frozen=True)
 class Device:
     """What it runs on. `auto` is decided by what the machine has, and `--plan` prints each decision and its reason."""
 
@@ -86,18 +95,21 @@ class Recipe:
     augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
     views: tuple[str, ...] = _about("test-time averaging: words such as flip or crops:5", ())
     initializer: tuple[str, ...] = _about("initial weights by words such as he or orthogonal,zero_gamma", ("own",))
+    regularizer: tuple[str, ...] = _about("what keeps from over-fitting, by words such as l1:1e-5,dropout:0.5", ())
     weights: str | None = _about("initial weights: a file, or torchvision for its official ones (none: by seed)", None)
     data: Data = field(default_factory=Data)
     model: Choice = field(default_factory=lambda: Choice("resnet20"))
     optimizer: Choice = field(default_factory=lambda: Choice("nesterov"))
     schedule: Choice = field(default_factory=lambda: Choice("auto"))
     review: Choice = field(default_factory=lambda: Choice("shuffle"))
+    auxiliary: Auxiliary = field(default_factory=Auxiliary)
     training: Training = field(default_factory=Training)
     device: Device = field(default_factory=Device)
 
 
 KEYS_OF_CHOICE = {
     "data": "path",
+    "auxiliary": "at",
     "device": "name",
     "model": "name",
     "optimizer": "name",
@@ -254,7 +266,8 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
     wanted = next(one for one in allowed if one is not type(None))
     if get_origin(wanted) is tuple:
         words = value.replace(" ", "").split(",") if isinstance(value, str) else value
-        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        words = [str(word) if type(word) in (int, float) else word for word in words] if _is_list(words) else words
+        if not _is_list(words) or not all(isinstance(word, str) for word in words):
             raise UserError(f"{name} is a list of words, not {value!r}")
         return tuple(word for word in words if word and word != "none")
     try:
@@ -268,6 +281,10 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
         pass
     described = {int: "a whole number", float: "a number", str: "text"}[wanted]
     raise UserError(f"{name} is {described}, not {value!r}")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _literal(value: Any) -> Any:
@@ -296,6 +313,7 @@ def _check(recipe: Recipe) -> None:
         ("clip_norm", training.clip_norm, training.clip_norm is None or training.clip_norm > 0, "more than 0, or none"),
         ("average", training.average, training.average is None or 0 < training.average < 1, "between 0 and 1, or none"),
         ("patience", training.patience, training.patience is None or training.patience >= 1, "1 or more, or none"),
+        ("auxiliary.weight", recipe.auxiliary.weight, recipe.auxiliary.weight >= 0, "0 or more"),
         ("save_every", training.save_every, training.save_every >= 0, "0 or more seconds"),
         ("data.validation", data.validation, 0 <= data.validation < 1, "from 0 up to 1"),
         ("data.image_size", data.image_size, data.image_size is None or data.image_size >= 1, "1 or more pixels"),

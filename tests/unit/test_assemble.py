@@ -163,3 +163,72 @@ def judged(one):
 
 def same_weights(one, other):
     return all(torch.equal(p, q) for p, q in zip(one.state.net.parameters(), other.state.net.parameters(), strict=True))
+
+
+def test_the_regularizer_s_words_reach_network_step_and_recipe():
+    words = "dropout:0.25,l1:1e-2,max_norm:2,label_smoothing:0.1,early_stopping:3,mixup:0.2"
+    one = made(regularizer=words, augment="none")
+    assert one.parts.label_smoothing == 0.1
+    assert one.parts.patience == 3
+    assert one.recipe.augment == ("mixup:0.2",)
+    told = [line.value.partition(":")[0] for line in one.decisions if line.setting == "regularizer"]
+    assert told == ["dropout", "l1", "max_norm", "label_smoothing", "early_stopping", "mixup"]
+    x = next(one.prepared.train.batches([torch.arange(4)]))[0].float()
+    net = one.state.net.train()
+    assert not torch.equal(net(x), net(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))
+    one.parts.constrain(net, 1.0)
+    widths = [p.flatten(1).norm(dim=1).max() for p in net.parameters() if p.ndim > 1]
+    assert max(widths) <= 2 + 1e-5
+    assert any((p == 0).any() for p in net.parameters() if p.ndim > 1)  # the proximal step of l1
+
+
+def test_a_decay_is_not_taken_twice():
+    one = made(regularizer="l2:1e-2")
+    assert {group["weight_decay"] for group in one.state.optimizer.param_groups} == {0.0}
+    assert ("optimizer.weight_decay", "0") in [(line.setting, line.value) for line in one.decisions]
+    assert any(group["weight_decay"] for group in made().state.optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"regularizer": "droput"}, "did you mean: dropout"),
+        ({"regularizer": "l2:1e-2", "optimizer.weight_decay": 1e-3}, "are the same pull"),
+        ({"regularizer": "label_smoothing:0.1", "label_smoothing": 0.2}, "label_smoothing is 0.2 by its setting"),
+        ({"regularizer": "l1:1e-3", "optimizer": "lbfgs"}, "does not go with lbfgs"),
+        ({"auxiliary": "1.5"}, "a share of the depth between 0 and 1"),
+        ({"auxiliary": "hiden"}, "did you mean: hidden"),
+        ({"auxiliary": "0.5", "auxiliary.head": "smal"}, "did you mean: small"),
+        ({"auxiliary": "0.5", "auxiliary.weight": -1}, "auxiliary.weight cannot be -1"),
+    ],
+)
+def test_words_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(UserError) as refusal:
+        made(**settings)
+    assert message in str(refusal.value)
+
+
+def test_heads_on_the_way_train_and_are_gone_afterwards(tmp_path):
+    settings = {"auxiliary": {"at": [0.5], "weight": 0.5}, "regularizer": "dropout:0.1", "initializer": "orthogonal"}
+    run = engram.train(model="mlp", epochs=2, output=str(tmp_path / "run"), device={"threads": 1}, **settings)
+    assert run.net(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    assert not [name for name in run.net.state_dict() if name.startswith("auxiliary")]
+    further = engram.resume(run.folder, epochs=3)
+    assert further.reason == "finished"
+    plain = made()
+    taken = made(weights=str(run.folder / "weights" / "last.safetensors"))  # by a network that never had heads
+    assert not same_weights(plain, taken)
+    with pytest.raises(UserError, match="auxiliary cannot change"):
+        engram.resume(run.folder, auxiliary="0.6", epochs=4)
+
+
+def test_the_loss_of_heads_reaches_what_is_before_them_alone():
+    one, two = made(auxiliary="0.5"), made(auxiliary="0.5", **{"auxiliary.weight": 0})
+    assert one.state.net.auxiliary.weight == 0.3
+    for assembled in (one, two):
+        x, y = next(assembled.prepared.train.batches([torch.arange(64)]))
+        loop.update(assembled.parts, assembled.state, x, y)
+    assert not torch.equal(next(one.state.net.parameters()), next(two.state.net.parameters()))
+    assert torch.equal(one.state.net.head.weight, two.state.net.head.weight)

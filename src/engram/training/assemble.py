@@ -1,6 +1,7 @@
 """From a recipe to everything a run needs: data, network, optimiser, schedule, device. Nothing is trained here."""
 
 import copy
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import __version__, accounting, augment, initializers, models, optimizers, registry, schedules
+from engram import (
+    __version__,
+    accounting,
+    augment,
+    initializers,
+    models,
+    optimizers,
+    registry,
+    regularizers,
+    schedules,
+)
 from engram.augment.pca_noise import palette_of
 from engram.averaging import WeightAverage
 from engram.data.examples import Source
@@ -18,6 +29,7 @@ from engram.data.open import open_source
 from engram.data.prepare import Prepared, prepare
 from engram.decision import Decision
 from engram.errors import UserError
+from engram.layers import auxiliary
 from engram.recipe import Choice, Recipe
 from engram.review import methods, recall
 from engram.review.reviewer import Reviewer
@@ -140,6 +152,8 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
     full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
     recipe, decisions = suited(recipe, full_batch=full_batch)
     check_names(recipe)
+    recipe, more = laid_out(recipe)
+    decisions += more
     target, _ = device.find_device(recipe.device.name)
     source = open_source(recipe.data.path, progress=lambda done, total: progress("fetching", done, total))
     facts = registry.find("model", recipe.model.name).facts
@@ -166,7 +180,12 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
     views.check_stored(prepared.stored_shape[1:])
     if not resuming:
         decisions += first_weights(net, recipe, prepared, views)
-    account = accounting.account(net, prepared.shape)
+    account = accounting.account(net, prepared.shape)  # of the network proper, without heads that only training has
+    auxiliary.with_auxiliary_heads(
+        net, recipe.auxiliary.at, shape=prepared.shape, weight=recipe.auxiliary.weight, head=recipe.auxiliary.head
+    )
+    regularization = regularizers.build(recipe.regularizer, net)
+    decisions += [Decision("regularizer", line, "asked for") for line in regularization.changes]
     batch_size = len(prepared.train) if full_batch else min(recipe.training.batch_size, len(prepared.train))
     reviewer = build_reviewer(recipe, prepared, batch_size)
     dimensions = len(prepared.shape) - 1
@@ -202,6 +221,8 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
         label_smoothing=recipe.training.label_smoothing,
         clip_norm=recipe.training.clip_norm,
         patience=recipe.training.patience,
+        regularize=regularization.regularize if recipe.regularizer else None,
+        constrain=regularization.constrain if recipe.regularizer else None,
     )
     description = Description(
         model=recipe.model.name,
@@ -221,6 +242,38 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
     if full_batch:
         decisions.append(Decision("batch_size", str(batch_size), f"{recipe.optimizer.name} takes all examples at once"))
     return Assembled(recipe, source, prepared, machine, parts, state, views, description, account, decisions)
+
+
+def laid_out(recipe: Recipe) -> tuple[Recipe, list[Decision]]:
+    """The recipe with what the regularizer's words set elsewhere in it, and without a decay that would come twice.
+
+    Raises:
+        UserError: a word says otherwise than the setting it stands for.
+    """
+    decisions = []
+    for key, value in regularizers.settings(recipe.regularizer).items():
+        if key == "augment":
+            recipe = replace(recipe, augment=(*recipe.augment, *value))
+            continue
+        name = key.removeprefix("training.")
+        given = getattr(recipe.training, name)
+        if given not in (value, getattr(Recipe().training, name)):
+            raise UserError(f"{name} is {given} by its setting and {value} by a regularizer's word", then="one of them")
+        recipe = replace(recipe, training=replace(recipe.training, **{name: value}))
+    entry = registry.find("optimizer", recipe.optimizer.name)
+    decay = inspect.signature(entry.build).parameters.get("weight_decay")
+    doubled = regularizers.replaces_decay(recipe.regularizer)
+    if doubled and decay is not None and decay.default:
+        given = recipe.optimizer.settings.get("weight_decay", 0.0)
+        if given:
+            raise UserError(
+                f"regularizer {doubled[0]} and optimizer.weight_decay {given} are the same pull, and would add up",
+                then="one of them",
+            )
+        settings = {**recipe.optimizer.settings, "weight_decay": 0.0}
+        recipe = replace(recipe, optimizer=Choice(recipe.optimizer.name, settings))
+        decisions.append(Decision("optimizer.weight_decay", "0", f"{doubled[0]} is the decay"))
+    return recipe, decisions
 
 
 def first_weights(net: nn.Module, recipe: Recipe, prepared: Prepared, views: Views) -> list[Decision]:
@@ -305,6 +358,8 @@ def check_names(recipe: Recipe) -> None:
             then="--clip_norm none, or another optimizer",
         )
     initializers.check(own_removed(recipe.initializer))
+    regularizers.check(recipe.regularizer, optimizer=recipe.optimizer.name)
+    auxiliary.check(recipe.auxiliary.at)
     if recipe.weights is not None and own_removed(recipe.initializer):
         raise UserError(
             f"initializer {','.join(recipe.initializer)} would be lost: all weights come from {recipe.weights}",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from engram import registry
 from engram.data.download import PATIENCE, Progress, Remote, cache_folder, fetch
 from engram.errors import UserError, nearest
+from engram.layers.auxiliary import PREFIX
 from engram.tensors import read as tensors_of
 
 HOME = "https://download.pytorch.org/models/"
@@ -113,9 +114,6 @@ def renamed(tensors: Mapping[str, Tensor], names: Renaming) -> dict[str, Tensor]
     return changed
 
 
-ONLY_IN_TRAINING = "auxiliary"  # heads that a network may be built without
-
-
 def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> tuple[str, ...]:
     """Copy the tensors into the network if all of them belong there; returns the names that stayed fresh."""
     own = net.state_dict()
@@ -123,11 +121,11 @@ def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> t
         key for key in own if key.endswith("num_batches_tracked")
     }  # older files lack them, and nothing needs them
     missing = [key for key in own if key not in tensors and key not in counters]
-    tensors = {key: tensor for key, tensor in tensors.items() if key in own or not key.startswith(ONLY_IN_TRAINING)}
+    tensors = {key: tensor for key, tensor in tensors.items() if key in own or not key.startswith(PREFIX)}
     surplus = [key for key in tensors if key not in own]
     reshaped = [key for key in own if key in tensors and tensors[key].shape != own[key].shape]
     last = _head(net)
-    heads = {key for key in reshaped if key.rpartition(".")[0] == last or key.startswith(ONLY_IN_TRAINING)}
+    heads = {key for key in reshaped if key.rpartition(".")[0] == last or key.startswith(PREFIX)}
     fresh = tuple(key for key in reshaped if key in heads and tensors[key].shape[1:] == own[key].shape[1:])
     reshaped = [key for key in reshaped if key not in fresh]
     if missing or surplus or reshaped:

@@ -36,6 +36,7 @@ def header(assembled: Assembled, path: Path) -> Lines:
         ),
         *([] if recipe.review.name == "shuffle" else [("review", _review(assembled))]),
         ("augment", words or "none"),
+        *_asked(assembled),
         (
             "device",
             f"{machine.device}, {str(machine.dtype).removeprefix('torch.')}, "
@@ -43,6 +44,20 @@ def header(assembled: Assembled, path: Path) -> Lines:
         ),
         ("folder", str(path)),
     ]
+
+
+def _asked(assembled: Assembled) -> Lines:
+    """The words for first weights, over-fitting and heads on the way, where a recipe has any."""
+    recipe = assembled.recipe
+    lines = []
+    if recipe.initializer not in ((), ("own",)) and recipe.weights is None:
+        lines.append(("initializer", ",".join(recipe.initializer)))
+    if recipe.regularizer:
+        lines.append(("regularizer", ",".join(recipe.regularizer)))
+    if recipe.auxiliary.at:
+        places = ", ".join(assembled.state.net.get_submodule("auxiliary").places)
+        lines.append(("auxiliary", f"{recipe.auxiliary.head} heads at {places}, weight {recipe.auxiliary.weight:g}"))
+    return lines
 
 
 def _review(assembled: Assembled) -> str:

@@ -13,7 +13,9 @@ from engram.training.run import RunFolder, default_path
 from engram.training.session import Run, Session, Sink
 
 CHANGEABLE_ON_RESUME = ("training", "device", "optimizer", "schedule")
-FIXED_ON_RESUME = ("seed", "augment", "views", "initializer", "weights", "data", "model", "review")
+FIXED_ON_RESUME = (
+    "seed", "augment", "views", "initializer", "regularizer", "auxiliary", "weights", "data", "model", "review",
+)  # fmt: skip
 
 
 def train(

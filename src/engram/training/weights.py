@@ -12,6 +12,7 @@ from torch import nn
 
 from engram import atomic, models
 from engram.errors import UserError
+from engram.layers.auxiliary import PREFIX
 
 KEY = "engram"  # the metadata entry
 
@@ -83,7 +84,7 @@ def load(path: Path) -> tuple[nn.Module, Description]:
 
 
 def load_into(net: nn.Module, path: Path) -> None:
-    """Replace the weights of `net` by those in the file.
+    """Replace the weights of `net` by those in the file; heads that only training had are passed over.
 
     Raises:
         UserError: the names or shapes are not those of this network; `net` is as it was.
@@ -94,6 +95,7 @@ def load_into(net: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
     own = net.state_dict()
+    tensors = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(PREFIX)}
     differing = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]
     if differing:
         raise UserError(

@@ -8,7 +8,7 @@ from torch import nn
 from engram.augment.normalize import normalize
 from engram.data.open import open_source
 from engram.data.prepare import prepare
-from engram.data.whitening import Whitening
+from engram.data.whitening import Whitening, normalize_contrast
 from engram.errors import UserError
 from engram.recipe import Data
 
@@ -184,6 +184,18 @@ def test_statistics_are_of_the_training_split_alone():
     torch.testing.assert_close(whitening.mean.double(), expected, atol=1e-6, rtol=0)
     assert (torch.cat(list(everything.values())).mean(0).flatten() - expected).abs().max() > 1e-4
     assert int(whitening.count) == len(prepared.train)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_contrast_is_every_examples_own(shape, bias):
+    x = examples(20, shape, offset=2.0)
+    rows = x.flatten(1).numpy()
+    expected = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + bias)
+    np.testing.assert_allclose(normalize_contrast(x, bias=bias).flatten(1), expected, atol=1e-12)
+    whole = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(normalize_contrast(whole, bias=bias), normalize_contrast(whole.float() / 255, bias=bias))
+    assert not normalize_contrast(torch.full((1, *shape), 0.3)).abs().gt(10).any()
 
 
 @pytest.mark.parametrize(

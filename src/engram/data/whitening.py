@@ -24,8 +24,9 @@ directions, which in pictures are the finest grain and mostly noise: eps is what
 
 The papers' settings: mean image, AlexNet (Krizhevsky et al. 2012), section 2. Mean colour, VGG (Simonyan and Zisserman
 2014), section 2.1. Mean and deviation by channel, which `engram.augment.normalize` does in every run, ResNet's
-published program. ZCA: Bell and Sejnowski 1997, The independent components of natural scenes are edge filters;
-Krizhevsky 2009, Learning multiple layers of features from tiny images, appendix A, on CIFAR-10.
+published program. Every picture to its own contrast first (`normalize_contrast`), then ZCA: Maxout (Goodfellow et al.
+2013) and Network in Network (Lin et al. 2013) on CIFAR-10. ZCA: Bell and Sejnowski 1997, The independent components of
+natural scenes are edge filters; Krizhevsky 2009, Learning multiple layers of features from tiny images, appendix A.
 
 Where we differ: sums are kept in float64 and merged batch by batch (Chan, Golub and LeVeque 1979), so that the set need
 not fit into memory and values far from zero lose no digits; the covariance is over N, as in the course. Statistics are
@@ -45,6 +46,28 @@ METHODS = ("mean", "standard", "pca", "zca")
 OVER = ("picture", "channels")
 LARGEST = 16_384
 """Values of which a covariance is still taken: 2 GiB in float64."""
+
+
+def normalize_contrast(x: Tensor, *, bias: float = 0.0) -> Tensor:
+    """Global contrast normalisation: every example on its own to mean 0 and deviation 1, over all of its values.
+
+        x' = (x - mean(x)) / max(sqrt(bias + var(x)), 1e-8)
+
+    Nothing is fitted. Coates, Ng and Lee 2011, An analysis of single-layer networks, section 3.2.1.
+
+    Args:
+        x: (B, C, *S), uint8 or float; an example without contrast becomes zero.
+        bias: added to the variance, so that what has little contrast is not all blown up (10 on 0..255, as there).
+
+    >>> normalize_contrast(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]]))
+    tensor([[[-1.,  1.]],
+    <BLANKLINE>
+            [[ 0.,  0.]]])
+    """
+    x = x / 255 if x.dtype == torch.uint8 else x
+    axes = tuple(range(1, x.dim()))
+    centred = x - x.mean(axes, keepdim=True)
+    return centred / (bias + centred.square().mean(axes, keepdim=True)).sqrt().clamp(min=1e-8)
 
 
 class Whitening(nn.Module):

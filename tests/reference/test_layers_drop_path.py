@@ -111,6 +111,21 @@ def test_blocks_ran_are_as_expected() -> None:
     assert abs(ran / 400 - 40.25) < 5 * deviation
 
 
+def test_the_papers_networks_take_their_settings() -> None:
+    settings = {"drop": 0.2, "decay": "constant", "per": "sample", "scale": "training", "shortcut": "B"}
+    net = models.build("stochastic_depth_20", shape=(3, 8, 8), num_classes=5, settings=settings)
+    assert [(path.drop, path.per, path.scale) for path in given(net)] == [(0.2, "sample", "training")] * 9
+    assert "stages.1.0.shortcut.0.weight" in net.state_dict()
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("preact_resnet_56", 27), ("resnext_small", 9), ("residual_mlp", 8)])
+def test_every_residual_family_takes_it(name: str, blocks: int) -> None:
+    net = models.build(name, shape=(3, 8, 8), num_classes=5)
+    (line,) = add_stochastic_depth(net, 0.5)
+    assert f"{blocks} residual blocks" in line
+    assert [path.drop for path in given(net)] == pytest.approx(shares(blocks, 0.5))
+
+
 def test_at_test_every_branch_is_weighed_by_its_share() -> None:
     net = models.build("stochastic_depth_20", shape=(3, 8, 8), num_classes=5).eval()
     x = torch.randn(2, 3, 8, 8)

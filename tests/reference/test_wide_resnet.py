@@ -16,6 +16,7 @@ from engram.layers.drop_path import DropPath
 from engram.models.preact_resnet import PreactBasicBlock, PreactResNet
 from engram.models.resnet import Bottleneck
 from engram.models.wide_resnet import wide_resnet_10_2, wide_resnet_28_10
+from engram.training.pretrained import renamed
 
 ARCHITECTURES = json.loads((Path(__file__).parent / "data/architectures_residual.json").read_text())["architectures"]
 SIZES = ((16, 4), (16, 8), (16, 10), (22, 8), (28, 10), (28, 12), (40, 1), (40, 2), (40, 4), (40, 8))
@@ -43,6 +44,16 @@ def test_layer_by_layer(measured: str, name: str) -> None:
     kinds = ("Conv2d", "Linear", "MaxPool2d")
     ours = [[row.kind, list(row.output), row.parameters, row.macs] for row in costs.rows if row.kind in kinds]
     assert sorted(ours) == sorted(row for row in expected["layers"] if row[0] in kinds)  # measured shortcuts first
+
+
+@pytest.mark.parametrize("name", ["wide_resnet50_2", "resnext50_32x4d"])
+def test_torchvisions_names_are_those_of_its_resnet50(name: str) -> None:
+    """Widths and groups change shapes alone; that the scores are torchvision's, bench/torchvision_equality shows."""
+    recorded = json.loads((Path(__file__).parent / "data/torchvision_resnets.json").read_text())
+    theirs = dict.fromkeys(recorded["networks"]["resnet50"]["names"], torch.zeros(0))
+    with torch.device("meta"):
+        net = models.build(name, shape=(3, 224, 224), num_classes=1000)
+    assert list(renamed(theirs, registry.find("model", name).facts["renamed"])) == list(net.state_dict())
 
 
 @pytest.mark.parametrize("widen", [1, 2])

@@ -290,4 +290,7 @@ def test_a_table_can_be_written_and_adds_up() -> None:
     assert rows[0]["receptive_field"] == [3, 3]
     size = 4 * total["parameters"]
     assert total["optimizer"] == {"sgd": 0, "momentum": size, "adam": 2 * size}
-    assert total["training"]["adam"] == memory(net, (3, 8, 8), slots=2).total(1)
+    needs = memory(net, (3, 8, 8), slots=2)
+    assert [one["batch"] for one in total["training"]] == [1, 128]
+    assert [one["adam"] for one in total["training"]] == [needs.total(1), needs.total(128)]
+    assert [one["sgd"] for one in total["training"]] == [needs.total(1) - 2 * size, needs.total(128) - 2 * size]

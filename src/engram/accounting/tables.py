@@ -15,16 +15,22 @@ OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "adam": 2}
 """Values that an optimiser keeps a weight."""
 
 
-def table(net: nn.Module, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def table(
+    net: nn.Module, shape: Sequence[int], *, batches: Sequence[int] = (1, 128), dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
     """What each layer takes and gives for one input, and the totals; JSON can hold all of it.
+
+    Args:
+        shape: of one input, (C, *S).
+        batches: sizes of the batches for which the memory of a training step is wanted.
 
     Returns:
         `input` (C, *S); `rows` in the order in which layers run, each with `layer`, `type`, `output` (empty where a
         layer never runs by itself), `parameters`, `macs`, `receptive_field` (by axis), `held` (bytes in use while it
         runs in evaluation) and `kept` (bytes that training keeps for its backward pass); layers that only training
-        has, auxiliary heads, come after them without the first. `total` has `parameters`, `trainable`, `macs`,
-        `output`, `held` (the largest), `kept` (the sum), bytes of `weights`, `gradients` and `optimizer` (by name),
-        and `training`: bytes at the fullest moment of a step with one input, by optimiser.
+        has, auxiliary heads, come last, with `kept` alone. `total` has `parameters`, `trainable`, `macs`, `output`,
+        `held` (the largest), `kept` (the sum), bytes of `weights`, `gradients` and `optimizer` (by name), and
+        `training`: for each batch its size, `batch`, and by optimiser the bytes at the fullest moment of a step.
 
     >>> costs = table(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 10)), (3, 8, 8))
     >>> costs["rows"][0]["output"], costs["rows"][0]["kept"], costs["total"]["optimizer"]["adam"]
@@ -61,10 +67,16 @@ def table(net: nn.Module, shape: Sequence[int], *, dtype: torch.dtype = torch.fl
             "weights": needs.weights,
             "gradients": needs.gradients,
             "optimizer": {name: slots * needs.gradients for name, slots in OPTIMIZER_SLOTS.items()},
-            "training": {
-                name: replace(needs, optimizer=slots * needs.gradients).total(1)
-                for name, slots in OPTIMIZER_SLOTS.items()
-            },
+            "training": [
+                {
+                    "batch": batch,
+                    **{
+                        name: replace(needs, optimizer=slots * needs.gradients).total(batch)
+                        for name, slots in OPTIMIZER_SLOTS.items()
+                    },
+                }
+                for batch in batches
+            ],
         },
     }
 

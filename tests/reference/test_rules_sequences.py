@@ -213,6 +213,12 @@ def test_peepholes_are_as_published() -> None:
     assert len(rules.lstm_step_backward(dh, dc, rules.lstm_step_forward(*given)[2])) == 6
 
 
+def test_no_words_give_no_rows() -> None:
+    out, cache = rules.word_embedding_forward(np.zeros((0, 3), dtype=int), np.ones((V, D)))
+    assert out.shape == (0, 3, D)
+    assert not rules.word_embedding_backward(out, cache).any()
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_embedding_equals_torch(library: str) -> None:
     rng = torch.Generator().manual_seed(0)

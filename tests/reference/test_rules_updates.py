@@ -260,6 +260,13 @@ def test_a_pair_that_bends_down_is_left_out(rule: Callable[..., Any]) -> None:
     assert rule(np.zeros(2), np.zeros(2))[0].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("rule", [rules.bfgs, rules.lbfgs])
+def test_the_first_step_is_no_longer_than_the_rate(rule: Callable[..., Any]) -> None:
+    """Nothing is known of the scale yet: a large gradient is cut to a sum of 1, a small one stays."""
+    assert rule(np.zeros(2), np.array([3.0, -5.0]), {"learning_rate": 0.5})[0].tolist() == [-0.1875, 0.3125]
+    assert rule(np.zeros(2), np.array([0.25, 0.0]), {"learning_rate": 0.5})[0].tolist() == [-0.125, 0]
+
+
 # -- decays
 
 

@@ -17,6 +17,8 @@ Bengio, Ducharme, Vincent, Jauvin 2003, A neural probabilistic language model, J
 Stanford CS231n, assignment 3, `word_embedding_forward` with a table drawn with a standard deviation of 0.01.
 """
 
+from math import prod
+
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 
@@ -41,7 +43,7 @@ def word_embedding_forward(x: Array, W: Array) -> tuple[Array, tuple]:
     [[[3.0, 4.0], [1.0, 2.0]]]
     """
     x = array_namespace(W).asarray(x, device=device(W))
-    low, high = int(x.min()), int(x.max())
+    low, high = (int(x.min()), int(x.max())) if prod(x.shape) else (0, 0)
     if low < 0 or high >= W.shape[0]:
         raise UserError(f"words from {low} to {high}", allowed=f"0 to {W.shape[0] - 1}, the rows of the table")
     return W[x], (x, W)  # (N, T, D)

@@ -55,6 +55,7 @@ def make(
     (folder / "command.txt").write_text(f"engram train --data digits --model resnet20 --epochs {total}\n")
     (folder / "environment.json").write_text(json.dumps(environment()))
     (folder / "card.json").write_text(json.dumps(card(names), ensure_ascii=False), encoding="utf-8")
+    (folder / "network.json").write_text(json.dumps(network()))
     events = history(rng, epochs, total, end, lr)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (folder / "pictures").mkdir(exist_ok=True)
@@ -64,6 +65,26 @@ def make(
         evaluation(folder / "evaluation", "validation", names, rng, 360 if len(names) <= 20 else 4000)
         evaluation(folder / "evaluation", "test", names, rng, 500 if len(names) <= 20 else 4000)
     return folder
+
+
+def network() -> dict:
+    """Costs of a convolution and a linear layer, as training writes them."""
+
+    def row(
+        layer: str, kind: str, output: list[int], parameters: int, macs: int, sees: int, held: int, kept: int
+    ) -> dict:
+        costs = {"parameters": parameters, "macs": macs, "receptive_field": [sees, sees], "held": held, "kept": kept}
+        return {"layer": layer, "type": kind, "output": output, **costs}
+
+    rows = [
+        row("conv", "Conv2d", [8, 6, 6], 80, 2_592, 3, 1_408, 256),
+        row("relu", "ReLU", [8, 6, 6], 0, 0, 3, 2_304, 1_152),
+        row("head", "Linear", [10], 2_890, 2_880, 8, 1_192, 1_152),
+    ]
+    total = {"parameters": 2_970, "macs": 5_472, "output": [10], "held": 2_304, "kept": 2_560}
+    total |= {"weights": 11_880, "gradients": 11_880}
+    step = {"batch": 128, "optimizer": "nesterov", "slots": 1, "bytes": 363_320}
+    return {"input": [1, 8, 8], "rows": rows, "total": total, "step": step}
 
 
 def history(rng: np.random.Generator, epochs: int, total: int, end: str | None, lr: float) -> list[dict]:

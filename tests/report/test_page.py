@@ -111,8 +111,8 @@ def test_a_finished_run_is_told_whole(finished: Path) -> None:
     of_review = [review.TITLE, forgotten.TITLE]  # this run tells none; those that do are in test_review.py
     titles = [section.TITLE for section in sections.found() if section.TITLE and section.TITLE not in of_review]
     assert [data for tag, data in shown.texts if tag == "h2"] == titles
-    assert len(titles) == 10
-    assert len(shown.all("svg")) == 5
+    assert len(titles) == 11
+    assert len(shown.all("svg")) == 6
     assert shown.meta("refresh") is None
     words = shown.words()
     evaluation = json.loads((finished.parent / "evaluation" / "validation.json").read_text())
@@ -157,6 +157,24 @@ def test_the_data_card_is_told(finished: Path) -> None:
     assert sum(card["counts"]["train"]) == 1645
 
 
+def test_the_network_is_told_layer_by_layer(finished: Path) -> None:
+    shown = read(finished)
+    words = shown.words()
+    for expected in (
+        "Parameters 2,970",
+        "Kept for every weight 11.9 kB by nesterov",
+        "A step with 128 examples takes, at its fullest 363 kB",
+        "Most parameters are in head (97 %); most multiply-adds are in head (53 %); most memory is in relu (45 %).",
+        "conv Conv2d 8 × 6 × 6 80 2,592 3 1.41 kB 256 B",
+        "total 10 2,970 5,472 2.3 kB 2.56 kB",
+    ):
+        assert expected.lower() in re.sub(r"\s+", " ", words).lower()
+    costs = next(data for tag, data in shown.texts if tag == "script" and "share so far" in data)
+    values = [layer["data"]["values"] for layer in json.loads(costs)["layer"] if "values" in layer.get("data", {})]
+    reached = [[round(point["y"], 3) for point in series] for series in values[:3]]
+    assert reached == [[0, 0.027, 0.027, 1], [0, 0.474, 0.474, 1], [0, 0.1, 0.55, 1]]
+
+
 def test_pictures_stand_beside_what_the_network_says(finished: Path) -> None:
     shown = read(finished)
     evaluation = json.loads((finished.parent / "evaluation" / "validation.json").read_text())
@@ -171,7 +189,7 @@ def test_only_the_scripts_that_the_policy_names_can_run(finished: Path) -> None:
     shown = read(finished)
     policy = shown.meta("Content-Security-Policy") or ""
     kinds = [a.get("type") for _, a in shown.all("script")]
-    assert kinds == ["application/json"] * 5 + ["text/plain", None]
+    assert kinds == ["application/json"] * 6 + ["text/plain", None]
     *specs, packed, starter = [data for tag, data in shown.texts if tag == "script"]
     assert all(json.loads(spec)["layer"] for spec in specs)
     vega = decompress(b64decode(packed))
@@ -263,6 +281,11 @@ def test_whatever_the_folder_says_is_text(tmp_path: Path, make_run: Make, hostil
     (folder / "recipe.toml").write_text(recipe + f"\n[{json.dumps(evil)}]\n{json.dumps(evil)} = {json.dumps(evil)}\n")
     (folder / "command.txt").write_text(evil)
     (folder / "card.json").write_text(json.dumps(hostile_card(json.loads((folder / "card.json").read_text()), evil)))
+    costs = json.loads((folder / "network.json").read_text())
+    costs["rows"][0] |= {"layer": evil, "type": evil, "output": [evil], "receptive_field": evil, "macs": evil}
+    (folder / "network.json").write_text(
+        json.dumps({**costs, "input": [evil], "step": {"optimizer": evil, "slots": 1}})
+    )
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"event": "threads", "step": 1, "threads": evil, "why": evil}) + "\n")
         file.write(json.dumps({"event": "end", "reason": evil, "step": 46, "seconds": 3, "message": evil}) + "\n")

@@ -100,7 +100,9 @@ def test_epochs_are_counted_by_steps(tmp_path: Path) -> None:
     assert without.epoch_of(without.steps[0]) == 0.6
 
 
-@pytest.mark.parametrize("name", ["environment.json", "card.json", "recipe.toml", "evaluation/validation.json"])
+@pytest.mark.parametrize(
+    "name", ["environment.json", "card.json", "network.json", "recipe.toml", "evaluation/validation.json"]
+)
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\x00\xfe", b'["a"]'])
 def test_a_damaged_file_is_a_note(tmp_path: Path, make_run: Make, name: str, content: bytes) -> None:
     folder = make_run(tmp_path / "a", epochs=1)

@@ -66,6 +66,7 @@ class Run:
     command: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
     begin: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Mapping[str, Any], ...] = ()
     epochs: tuple[Mapping[str, Any], ...] = ()
@@ -174,6 +175,7 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         command=_text(folder / "command.txt", notes).strip(),
         environment=_json(folder / "environment.json", notes),
         card=_json(folder / "card.json", notes),
+        network=_json(folder / "network.json", notes),
         evaluations=_evaluations(folder / "evaluation", notes),
         samples=_bytes(folder / "pictures" / "samples.png", notes),
         review=_review(folder / "review.json", notes),

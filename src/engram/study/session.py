@@ -57,6 +57,9 @@ class StudySession(Session):
     def describe_data(self) -> None:
         """One study, one set of data: its card is `engram data`'s to show."""
 
+    def describe_network(self) -> None:
+        """`engram show models` tells it."""
+
     def save_pictures(self, shown: list[int]) -> None:
         """Pictures are for the page, which a study's run has none of."""
 

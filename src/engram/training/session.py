@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import atomic
+from engram import accounting, atomic
 from engram.data import card
 from engram.errors import UserError
 from engram.report import live, page
@@ -113,6 +113,7 @@ class Session:
         facts = {**environment(assembled), "peak_gflops": assembled.peak_gflops}
         self.folder.write_json("environment.json", facts)
         self.describe_data()
+        self.describe_network()
         self.say({"event": "header", "lines": telling.header(assembled, self.path)}, keep=False)
         if self.resumed:
             self.folder.rewind(assembled.state.step)
@@ -148,6 +149,18 @@ class Session:
         sheet = card.sheet_as_seen(prepared, self.assembled.parts.augment, seed=self.assembled.recipe.seed)
         if sheet is not None:
             atomic.write(self.path / "pictures" / "samples.png", sheet)
+
+    def describe_network(self) -> None:
+        """Where the network's parameters, work and memory lie, layer by layer; not again when resuming."""
+        if (self.path / "network.json").exists():
+            return
+        assembled = self.assembled
+        net, shape, slots = assembled.state.net, assembled.description.shape, assembled.optimizer_slots()
+        batch = -(-assembled.state.reviewer.batch_size // assembled.parts.accumulate)
+        costs = accounting.table(net, shape, batches=(batch,))
+        needed = accounting.memory(net, shape, slots=slots).total(batch)
+        step = {"batch": batch, "optimizer": assembled.recipe.optimizer.name, "slots": slots, "bytes": needed}
+        self.folder.write_json("network.json", {**costs, "step": step})
 
     def follow(self) -> tuple[str, str]:
         """Read the loop's events: log, save, watch the step time. Returns why it ended, and a message."""

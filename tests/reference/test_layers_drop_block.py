@@ -21,7 +21,7 @@ def test_gamma_of_other_axes() -> None:
     assert corner_probability(0.2, 4, (20,)) == pytest.approx(0.2 / 4 * 20 / 17)
     assert corner_probability(0.2, 2, (4, 5, 6)) == pytest.approx(0.2 / 8 * (4 / 3) * (5 / 4) * (6 / 5))
     assert corner_probability(0.3, 9, (4, 4)) == pytest.approx(0.3)  # a smaller map is one square
-    assert corner_probability(0.9, 4, (7,)) <= 1
+    assert all(corner_probability(0.9, side, (n, n)) <= 0.9 + 1e-9 for n in range(1, 12) for side in range(1, 15))
 
 
 @pytest.mark.parametrize(("shape", "side"), [((12,), 3), ((9, 7), 3), ((6, 5, 7), 2), ((8, 8), 4), ((3, 9), 5)])

@@ -68,6 +68,9 @@ def test_every_example_has_its_own_mask_or_all_have_one() -> None:
     together = [masked_linear(x, w, None, keep=0.5, per="batch") for _ in range(50)]
     assert all((y == y[0]).all() for y in together)
     assert {y[0].item() for y in together} == {0.0, 2.0}
+    x = torch.ones(20, 50)
+    assert len({tuple(row) for row in DropConnect(50, 2)(x).tolist()}) == 20
+    torch.testing.assert_close(*DropConnect(50, 2, per="batch")(x)[:2])
 
 
 def test_the_bias_drops_as_a_connection_does() -> None:

@@ -16,7 +16,7 @@ SIZES = [(10, 7), (25, 17), (36, 25), (8, 4), (9, 8), (7, 2), (5, 5), (47, 33)]
 
 
 @pytest.mark.parametrize(("length", "count"), SIZES)
-@pytest.mark.parametrize("u", [0.0, 0.1, 0.5, 0.77, 0.999])
+@pytest.mark.parametrize("u", [0.0, 0.1, 0.5, 0.77, 0.9, 0.999])
 def test_pseudorandom_cuts_are_the_papers(length: int, count: int, u: float) -> None:
     """a_i = ceil(alpha (i + u)), up to a shift, from one end to the other, by steps of two sizes."""
     cuts = pseudorandom_cuts(length, count, u)

@@ -72,6 +72,7 @@ def test_where_nothing_draws_all_passes_agree() -> None:
     torch.testing.assert_close(averaged.mean, net(x).softmax(1).detach())
     torch.testing.assert_close(averaged.deviation, torch.zeros(5, 3), rtol=0, atol=1e-6)
     torch.testing.assert_close(averaged.disagreement, torch.zeros(5), rtol=0, atol=1e-6)
+    assert (averaged.disagreement >= 0).all()  # rounding is not let through
 
 
 def test_passes_that_contradict_each_other_disagree_by_ln_2() -> None:

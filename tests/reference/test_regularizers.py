@@ -14,6 +14,7 @@ from engram.layers.drop_block import DropBlock
 from engram.layers.drop_connect import DropConnect
 from engram.layers.drop_path import DropPath
 from engram.layers.monte_carlo import draws
+from engram.layers.spatial_bias import SpatialBias
 from engram.regularizers import build, check
 from engram.regularizers.rule import held
 
@@ -130,15 +131,16 @@ def test_weights_load_from_a_network_without_it_and_into_one(word):
 @pytest.mark.parametrize("word", INSIDE)
 def test_what_draws_says_so_and_switches_with_the_network(word):
     net = model("resnet20")
-    plain = sum(draws(module) for module in net.modules())
+
+    def drawing() -> list[nn.Module]:
+        return [module for module in net.modules() if draws(module) and getattr(module, "drop", 1)]
+
+    assert not drawing()
     build(word, net)
-    drawing = [module for module in net.modules() if draws(module)]
-    if word == "stochastic_depth":
-        drawing = [module for module in net.modules() if isinstance(module, DropPath) and module.drop]
-    assert len(drawing) > plain
+    assert drawing()
     for training in (False, True):
         net.train(training)
-        assert all(module.training == training for module in drawing)
+        assert all(module.training == training for module in drawing())
 
 
 def test_a_network_that_judges_goes_on_judging():
@@ -183,6 +185,8 @@ def test_weights_are_those_of_layers_and_each_counts_once():
     net[12].weight = net[10].weight
     net[0].weight.requires_grad_(False)
     assert len(held(net)) == 4
+    assert not held(SpatialBias("unit", channels=3, size=(4, 4)))
+    assert len(held(SpatialBias("unit", channels=3, size=(4, 4)), "all")) == 1
 
 
 @pytest.mark.parametrize("on", ["weights", "all"])

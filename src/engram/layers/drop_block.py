@@ -44,7 +44,7 @@ def corner_probability(drop: float, side: int, shape: Sequence[int]) -> float:
     for length in shape:
         fits = min(side, length)
         gamma *= length / (length - fits + 1) / fits
-    return min(gamma, 1.0)
+    return gamma  # at most `drop`: (n - s + 1) s is never below n
 
 
 def block_mask(shape: Sequence[int], drop: float, side: int, *, device: torch.device | None = None) -> Tensor:

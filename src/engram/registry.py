@@ -54,7 +54,8 @@ def register(kind: str, *, paper: str = "", year: int | None = None, **facts: An
     """Enter the decorated builder under its own name.
 
     The first line of its docstring is its summary. `paper` is the citation with section, `facts` what belongs to the
-    kind: a model's `parameters`, `macs` and `input`, an optimizer's `lr`.
+    kind: a model's `parameters`, `macs` and `input`, an optimizer's `lr`. `also` are other words that people know it
+    by, and that `find` takes.
 
     Raises:
         ValueError: the name is already taken by another module.
@@ -87,10 +88,14 @@ def find(kind: str, name: str) -> Entry:
     if ".py:" in name:
         return _own(kind, name)
     _search(kind)
-    entry = _entries[kind].get(name)
+    entry = _entries[kind].get(name) or _known_as(kind, name)
     if entry is None:
         raise unknown(kind, name, _entries[kind], then=f"engram show {plural(kind)}")
     return entry
+
+
+def _known_as(kind: str, name: str) -> Entry | None:
+    return next((entry for entry in _entries[kind].values() if name in entry.facts.get("also", ())), None)
 
 
 def plural(kind: str) -> str:

@@ -1,5 +1,6 @@
 """From a recipe to the parts of a run: the review it asks for, and the precision that is timed."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -232,3 +233,14 @@ def test_the_loss_of_heads_reaches_what_is_before_them_alone():
         loop.update(assembled.parts, assembled.state, x, y)
     assert not torch.equal(next(one.state.net.parameters()), next(two.state.net.parameters()))
     assert torch.equal(one.state.net.head.weight, two.state.net.head.weight)
+
+
+def test_colour_noise_has_the_data_s_own_palette_by_either_word(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "few.npz", x=rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8), y=np.arange(40) % 2)
+    palettes = [
+        made(data=str(tmp_path / "few.npz"), augment=word).parts.augment.palette for word in ("pca", "pca_noise")
+    ]
+    assert palettes[0] is not None
+    assert all(torch.equal(one, other) for one, other in zip(*palettes, strict=True))
+    assert made(data=str(tmp_path / "few.npz"), augment="flip").parts.augment.palette is None

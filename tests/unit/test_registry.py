@@ -46,3 +46,15 @@ def test_one_name_has_one_builder():
 
     with pytest.raises(ValueError, match="already registered"):
         registry.register("model")(resnet20)
+
+
+def test_other_words_that_people_know_a_thing_by_are_taken():
+    assert registry.find("augmentation", "pca").name == "pca_noise"
+    assert "pca" not in registry.names("augmentation")
+
+
+def test_a_second_word_takes_no_name_that_is_a_thing_of_its_own():
+    for kind in registry.HOMES:
+        also = [word for name in registry.names(kind) for word in registry.find(kind, name).facts.get("also", ())]
+        assert len(also) == len(set(also))
+        assert not set(also) & set(registry.names(kind))

@@ -39,6 +39,7 @@ IMAGENET_VECTORS = (  # a row a channel, a column a direction
     stage="color",
     dimensions=(2,),
     channels=(3,),
+    also=("pca",),
 )
 def pca_noise(deviation: float = 0.1, *, palette: Palette | None = None) -> Callable[[Tensor, Generator], Tensor]:
     """AlexNet's colour noise: `pca_noise:0.1`; 3 channels.

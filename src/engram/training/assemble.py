@@ -29,6 +29,7 @@ from engram.data.open import open_source
 from engram.data.prepare import Prepared, prepare
 from engram.decision import Decision
 from engram.errors import UserError
+from engram.grammar import parse
 from engram.layers import auxiliary
 from engram.recipe import Choice, Recipe
 from engram.review import methods, recall
@@ -199,7 +200,7 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
     state.rng.manual_seed(recipe.seed)
     words = augment.resolve(recipe.augment, kind=source.kind, shape=prepared.shape, classes=prepared.classes)
     palette = None  # of the data's own colours, where colours are shifted along it
-    if any(word.startswith("pca_noise") for word in words):
+    if any(registry.find("augmentation", parse(word).name).name == "pca_noise" for word in words):
         sample = torch.arange(len(prepared.train))[:PALETTE_SAMPLE]
         palette = palette_of(next(prepared.train.batches([sample]))[0])
 

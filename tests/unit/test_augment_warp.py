@@ -228,6 +228,7 @@ def test_what_is_no_neighbour_is_not_joined():
     other = lambda x, rng: x  # noqa: E731
     assert len(join([rotation(5), other, shear(5)])) == 3
     assert len(join([rotation(5, "edge"), shear(5)])) == 2
+    assert len(join([rotation(5, mean=MEAN), shear(5, mean=MEAN + 1)])) == 2
     assert len(join([rotation(5, mean=MEAN), shear(5, mean=MEAN), other])) == 2
     assert join([]) == []
 

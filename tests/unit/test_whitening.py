@@ -186,6 +186,36 @@ def test_statistics_are_of_the_training_split_alone():
     assert int(whitening.count) == len(prepared.train)
 
 
+def test_centred_data_are_moved_less_by_a_change_of_slope():
+    """The lecture's line through a cloud: scores change by spread and distance, centred by spread alone."""
+    x = examples(400, (1, 5), offset=20.0)
+    change = examples(1, (1, 5), seed=4)
+    centred = fitted(x, "mean")(x)
+    moved = {name: (rows * change).sum((1, 2)).square().mean().sqrt() for name, rows in (("far", x), ("near", centred))}
+    covariance = np.cov(x.flatten(1).T.numpy(), bias=True)
+    direction, middle = change.flatten().numpy(), x.mean(0).flatten().numpy()
+    spread = direction @ covariance @ direction
+    assert moved["near"].item() == pytest.approx(spread**0.5)
+    assert moved["far"].item() == pytest.approx((spread + (direction @ middle) ** 2) ** 0.5)
+    assert moved["far"] > 2 * moved["near"]
+
+
+def test_every_step_makes_the_bowl_of_a_linear_fit_rounder():
+    """Condition number of its Hessian X^T X / N, with a column of ones for the bias: whitened it is 1."""
+    x = examples(400, (1, 6), offset=3.0)
+
+    def condition(rows):
+        rows = torch.cat([rows.flatten(1), torch.ones(len(rows), 1, dtype=rows.dtype)], dim=1)
+        return torch.linalg.cond(rows.T @ rows / len(rows)).item()
+
+    methods = ("mean", "standard", "pca", "zca")
+    raw = condition(x)
+    mean, standard, pca, zca = (condition(fitted(x, method, eps=0)(x)) for method in methods)
+    assert raw > mean > standard > 1.5
+    assert pca == pytest.approx(1)
+    assert zca == pytest.approx(1)
+
+
 @pytest.mark.parametrize("bias", [0.0, 0.2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_contrast_is_every_examples_own(shape, bias):

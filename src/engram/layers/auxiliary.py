@@ -170,7 +170,7 @@ class AuxiliaryHeads(nn.ModuleList):
         read, self.read = self.read, None
         if scores is None:
             return None
-        return Scores(scores, tuple(self[head](x) for head, x in sorted(read.items())), self.weight)
+        return Scores(scores, tuple(self[head](x) for head, x in read.items()), self.weight)
 
 
 def with_auxiliary_heads(

@@ -157,6 +157,7 @@ def _observe(net: nn.Module, state: dict[str, Tensor], shape: Sequence[int]) -> 
     hooks = [module.register_forward_hook(partial(note, name)) for name, module in net.named_modules() if name]
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            # the sum, since a network may overwrite its input, but not a tensor that itself wants a gradient
             x = torch.zeros(ROWS, *shape, dtype=like.dtype, device=like.device, requires_grad=True) + 0
             scores = functional_call(net, state, (x,))
     finally:
@@ -164,7 +165,7 @@ def _observe(net: nn.Module, state: dict[str, Tensor], shape: Sequence[int]) -> 
             hook.remove()
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != ROWS or scores.grad_fn is None:
         raise UserError("a network that does not give one row of scores for each input has no places to read at")
-    times, passed = Counter(call.name for call in calls), _passed_by_all(scores, x)
+    times, passed = Counter(call.name for call in calls), _passed_by_all(scores)
     places, cuts = dict[str, Place](), dict[Any, Place]()
     for order, call in enumerate(calls):
         sides = tuple(call.output.shape) if isinstance(call.output, Tensor) else ()
@@ -196,14 +197,13 @@ def _problem(call: _Call, times: int, layers: int) -> str:
     return ""
 
 
-def _passed_by_all(scores: Tensor, x: Tensor) -> set[Any]:
-    """The steps of the tensors that every path from the scores back to x passes."""
+def _passed_by_all(scores: Tensor) -> set[Any]:
+    """The steps of the tensors that every path from the scores back to the input passes."""
     front, found = {_step(scores)}, set[Any]()
     while front:
         if len(front) == 1:
             found |= front
         latest = max((made for made, _ in front), key=lambda made: made._sequence_nr())
         front = {step for step in front if step[0] is not latest}
-        if latest is not x.grad_fn:
-            front |= {step for step in latest.next_functions if step[0] is not None}
+        front |= {step for step in latest.next_functions if step[0] is not None}
     return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from engram import accounting, models, optimizers
 from engram import rules as rule
 from engram.layers.drop_path import shares
+from engram.regularizers import clip_norm
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +136,40 @@ def test_n18_charging_for_large_weights_helps_on_new_digits() -> None:
     assert right(3.0) == pytest.approx(0.94, abs=0.01)
 
 
+def test_n26_predictions_can_be_averaged_and_weights_cannot() -> None:
+    """Five perceptrons on two hundred digits, from five starts: alike, or each with its own third of the pixels."""
+    digits = load_digits()
+    x, y = torch.tensor(digits.data / 16).float(), torch.tensor(digits.target)
+
+    def trained(seen: Tensor) -> nn.Module:
+        net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        for _ in range(60):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x[:200] * seen), y[:200]).backward()
+            optimizer.step()
+        return net
+
+    def right(scores: Tensor) -> float:
+        return float((scores.argmax(1) == y[200:]).float().mean())
+
+    def gain(nets: list[nn.Module], masks: list[Tensor]) -> float:
+        """Of the mean of their predictions over the mean of their accuracies."""
+        with torch.no_grad():
+            shares = [net(x[200:] * mask).softmax(1) for net, mask in zip(nets, masks, strict=True)]
+            return right(torch.stack(shares).mean(0)) - sum(map(right, shares)) / len(nets)
+
+    everything = [torch.ones(64)] * 5
+    thirds = [(torch.rand(64) < 1 / 3).float() for _ in everything]
+    alike, different = ([trained(mask) for mask in masks] for masks in (everything, thirds))
+    assert 0 <= gain(alike, everything) < 0.01
+    assert gain(different, thirds) > 0.05
+    states = [net.state_dict() for net in alike]
+    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    of_weights = right(torch.func.functional_call(alike[0], mean, (x[200:],)))
+    assert of_weights < min(right(net(x[200:])) for net in alike) - 0.2
+
+
 def test_n29_steps_by_a_parameter_s_own_gradients_do_not_mind_its_scale() -> None:
     """A bowl and the same bowl with its gradient a thousandfold: Adam walks alike, plain descent does not."""
 
@@ -203,6 +238,17 @@ def test_n53_an_mlp_does_not_mind_the_order_of_features_and_a_convolution_does()
     torch.testing.assert_close(mlp(x[..., order]), before)
     net = models.build("resnet20", shape=(1, 16), num_classes=3).eval()
     assert not torch.allclose(net(x[..., order]), net(x), rtol=1e-3)
+
+
+def test_n60_vgg_has_more_parameters_than_alexnet_and_most_of_them_fully_connected() -> None:
+    with torch.device("meta"):
+        vgg = models.build("vgg16", shape=(3, 224, 224), num_classes=1000)
+        alexnet = models.build("alexnet", shape=(3, 227, 227), num_classes=1000)
+    total = sum(p.numel() for p in vgg.parameters())
+    full = sum(p.numel() for layer in vgg.modules() if isinstance(layer, nn.Linear) for p in layer.parameters())
+    assert (total, full) == (138_357_544, 123_642_856)
+    assert round(full / total, 3) == 0.894
+    assert total > 2 * sum(p.numel() for p in alexnet.parameters())
 
 
 def test_n63_reductions_make_an_inception_module_three_times_as_cheap() -> None:
@@ -276,3 +322,99 @@ def test_n89_the_same_matrix_a_hundred_times(scale: float, left: float) -> None:
     assert np.linalg.norm(np.linalg.matrix_power(w, 100) @ gradient) / np.linalg.norm(gradient) == pytest.approx(
         left, rel=0.03
     )
+
+
+def test_n82_a_one_hot_vector_times_a_matrix_is_one_of_its_rows() -> None:
+    rng = np.random.default_rng(0)
+    words, W, above = rng.integers(0, 7, (3, 4)), rng.normal(size=(7, 5)), rng.normal(size=(3, 4, 5))
+    one_hot = np.eye(7)[words]
+    assert (one_hot.sum(-1) == 1).all()
+    rows, cache = rule.word_embedding_forward(words, W)
+    np.testing.assert_array_equal(rows, one_hot @ W)
+    np.testing.assert_allclose(
+        rule.word_embedding_backward(above, cache), np.einsum("ntv,ntd->vd", one_hot, above), atol=1e-12
+    )
+
+
+def test_n84_a_state_goes_on_over_the_cut_and_its_gradient_does_not() -> None:
+    """Two chunks, the state handed on: outputs as in one, and nothing of a later chunk's loss for an earlier input."""
+    rng = np.random.default_rng(0)
+    x, h0 = rng.normal(size=(2, 6, 3)), rng.normal(size=(2, 4))
+    weights = rng.normal(size=(3, 4)), rng.normal(size=(4, 4)), rng.normal(size=4)
+    whole, cache = rule.rnn_forward(x, h0, *weights)
+    first, _ = rule.rnn_forward(x[:, :3], h0, *weights)
+    second, cut_cache = rule.rnn_forward(x[:, 3:], first[:, -1], *weights)
+    np.testing.assert_allclose(np.concatenate([first, second], 1), whole)
+    late = np.zeros_like(whole)
+    late[:, -1] = 1
+    dx, *_ = rule.rnn_backward(late, cache)
+    assert np.abs(dx[:, 0]).max() > 1e-6
+    dx_of_the_chunk, *_ = rule.rnn_backward(late[:, 3:], cut_cache)
+    np.testing.assert_allclose(dx_of_the_chunk, dx[:, 3:])  # all there is: no input before the cut has any
+
+
+def test_n86_padding_is_masked_and_the_sum_over_time_divided_by_sequences() -> None:
+    rng = np.random.default_rng(0)
+    scores, words = rng.normal(size=(2, 4, 5)), rng.integers(0, 5, (2, 4))
+    mask = np.array([[True, True, True, True], [True, True, False, False]])
+    loss, dx = rule.temporal_softmax_loss(scores, words, mask)
+    each = -np.log(rule.softmax(scores.reshape(8, 5)))[np.arange(8), words.reshape(8)].reshape(2, 4)
+    assert loss == pytest.approx((each[0].sum() + each[1, :2].sum()) / 2)
+    assert (dx[1, 2:] == 0).all()
+
+
+def test_n87_drawing_one_place_has_the_gradient_of_the_expected_loss() -> None:
+    """REINFORCE over nine places: its mean is the gradient by hand; a baseline leaves the mean and calms it."""
+    rng = np.random.default_rng(0)
+    scores, losses = rng.normal(size=9), rng.normal(size=9) + 3
+    shares = rule.softmax(scores[None])[0]
+    exact = shares * (losses - shares @ losses)
+    drawn = rng.choice(9, 100_000, p=shares)
+    directions = np.eye(9)[drawn] - shares  # the gradient of the logarithm of the share drawn
+    plain, calmer = directions * losses[drawn, None], directions * (losses[drawn, None] - shares @ losses)
+    for estimate in (plain, calmer):
+        assert np.abs(estimate.mean(0) - exact).max() < 5 * estimate.std(0).max() / 100_000**0.5
+    assert calmer.var(0).sum() < 0.5 * plain.var(0).sum()
+
+
+def test_n90_an_open_forget_gate_hands_the_gradient_on_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    N, D, H = 2, 3, 4
+    b = np.zeros(4 * H)
+    b[H : 2 * H] = 50  # the gate that keeps
+    inputs = rng.normal(size=(N, D)), rng.normal(size=(N, H)), rng.normal(size=(N, H))
+    *_, cache = rule.lstm_step_forward(*inputs, np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), b)
+    above = rng.normal(size=(N, H))
+    _, _, dprev_c, *_ = rule.lstm_step_backward(np.zeros((N, H)), above, cache)
+    np.testing.assert_allclose(dprev_c, above)
+    nothing = nn.Parameter(torch.zeros(3))
+    nothing.grad = torch.zeros(3)
+    assert float(clip_norm([nothing], 1.0)) == 0
+    assert (nothing.grad == 0).all()  # which clipping leaves as it is
+
+
+def test_n91_n92_parameters_of_gated_cells() -> None:
+    """10 in, 20 hidden; torch has a second bias."""
+
+    def count(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    lstm, gru = 4 * (20 * (10 + 20) + 20), 3 * (20 * (10 + 20) + 20)
+    assert (lstm, gru) == (2480, 1860)
+    assert (count(nn.LSTM(10, 20)), count(nn.GRU(10, 20))) == (lstm + 4 * 20, gru + 3 * 20) == (2560, 1920)
+
+
+def test_n92_a_gru_with_its_gate_open_keeps_state_and_gradient() -> None:
+    rng = np.random.default_rng(0)
+    b = np.zeros(12)
+    b[4:8] = 50  # z
+    x, state = rng.normal(size=(2, 3)), rng.normal(size=(2, 4))
+    next_h, cache = rule.gru_step_forward(x, state, rng.normal(size=(3, 12)) * 0.1, rng.normal(size=(4, 12)) * 0.1, b)
+    np.testing.assert_allclose(next_h, state)
+    above = rng.normal(size=(2, 4))
+    np.testing.assert_allclose(rule.gru_step_backward(above, cache)[1], above)
+
+
+def test_n93_who_knows_nothing_loses_the_logarithm_of_the_vocabulary() -> None:
+    loss, _ = rule.temporal_softmax_loss(np.zeros((3, 1, 65)), np.zeros((3, 1), int))
+    assert loss == pytest.approx(math.log(65))

@@ -147,6 +147,18 @@ def test_batches_of_any_size_give_the_same_as_all_at_once(method):
     assert int(whole.count) == 211
 
 
+def test_statistics_of_float32_examples_are_of_double_precision():
+    x = (examples(100, (2, 3)) + 1e4).float()
+    whitening = Whitening((2, 3), "mean").double().fit(x.split(30))
+    torch.testing.assert_close(whitening.mean, x.double().mean(0).flatten(), rtol=1e-14, atol=0)
+
+
+def test_directions_without_variance_stay_finite():
+    """Rounding makes some of their eigenvalues negative, by less than 1e-14."""
+    x = examples(50, (1, 2)).repeat(1, 1, 6)
+    assert fitted(x, "zca", eps=1e-25)(x).isfinite().all()
+
+
 def test_pictures_of_bytes_are_taken_in_units_of_one():
     x = torch.randint(0, 256, (60, 1, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whitening = Whitening((1, 3, 3), "zca").fit([x])

@@ -93,7 +93,7 @@ class Recipe:
     seed: int = _about("decides the initial weights, the split, the order and every augmentation", 0)
     output: str = _about("the run folder (empty: runs/<date>-<model>-<data>)", "")
     augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
-    views: tuple[str, ...] = _about("test-time averaging: words such as flip or crops:5", ())
+    views: tuple[str, ...] = _about("test-time averaging: words such as flip, ten_crop or dense", ())
     initializer: tuple[str, ...] = _about("initial weights by words such as he or orthogonal,zero_gamma", ("own",))
     regularizer: tuple[str, ...] = _about("what keeps from over-fitting, by words such as l1:1e-5,dropout:0.5", ())
     weights: str | None = _about("initial weights: a file, or torchvision for its official ones (none: by seed)", None)

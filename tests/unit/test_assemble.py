@@ -7,7 +7,7 @@ import torch
 import engram
 from engram import recipe
 from engram.errors import UserError
-from engram.training import assemble, loop, telling, threads
+from engram.training import assemble, judge, loop, telling, threads
 
 
 def made(**settings):
@@ -244,3 +244,12 @@ def test_colour_noise_has_the_data_s_own_palette_by_either_word(tmp_path):
     assert palettes[0] is not None
     assert all(torch.equal(one, other) for one, other in zip(*palettes, strict=True))
     assert made(data=str(tmp_path / "few.npz"), augment="flip").parts.augment.palette is None
+
+
+def test_views_of_several_sizes_need_a_network_that_takes_them(tmp_path):
+    with pytest.raises(UserError, match="this one takes 8x8 only"):
+        made(views="dense:8:12")
+    run = engram.train(model="mlp", epochs=1, output=str(tmp_path / "run"), device={"threads": 1})
+    with pytest.raises(UserError, match="this one takes 8x8 only"):
+        judge.judge(run.folder, views="dense:8:12")
+    assert made(model="resnet20", views="dense:8:12").views is not None

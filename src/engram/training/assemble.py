@@ -179,6 +179,7 @@ def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = Fa
     mean, std = (torch.as_tensor(values, dtype=torch.float32) / unit for values in (prepared.mean, prepared.std))
     views = augment.views(recipe.views, size=size, mean=mean, std=std)
     views.check_stored(prepared.stored_shape[1:])
+    views.check_network(net, prepared.stored_shape)
     if not resuming:
         decisions += first_weights(net, recipe, prepared, views)
     account = accounting.account(net, prepared.shape)  # of the network proper, without heads that only training has

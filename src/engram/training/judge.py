@@ -48,6 +48,7 @@ def judge(
         mean=torch.tensor(description.mean),
         std=torch.tensor(description.std),
     )
+    seen.check_network(net, pool.shape)
     probability = evaluate.probabilities(net, pool, seen, machine)
     labels = _relabelled(pool.labels.cpu().numpy(), classes, description.classes)
     names = [pool.name(index) for index in range(len(pool))]

@@ -248,8 +248,8 @@ def test_colour_noise_has_the_data_s_own_palette_by_either_word(tmp_path):
 
 def test_views_of_several_sizes_need_a_network_that_takes_them(tmp_path):
     with pytest.raises(UserError, match="this one takes 8x8 only"):
-        made(views="dense:8:12")
+        made(views="dense:1:1.5")
     run = engram.train(model="mlp", epochs=1, output=str(tmp_path / "run"), device={"threads": 1})
     with pytest.raises(UserError, match="this one takes 8x8 only"):
-        judge.judge(run.folder, views="dense:8:12")
-    assert made(model="resnet20", views="dense:8:12").views is not None
+        judge.judge(run.folder, views="dense:1:1.5")
+    assert made(model="resnet20", views="dense:1:1.5").views is not None

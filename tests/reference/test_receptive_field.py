@@ -34,6 +34,9 @@ def fields(name: str, size: int, **settings: str) -> dict[str, tuple[int, ...]]:
         ("resnet18", 224, "stages.3.1.conv2", 435),
         ("resnet50", 224, "stages.3.2.conv3", 427),
         ("resnet50", 224, "head", 224),
+        ("googlenet", 224, "features.inception5b.five.filter.conv", 715),  # by hand: the 5x5 of each of nine modules
+        ("googlenet", 224, "features.inception5b.three.filter.conv", 651),
+        ("densenet121", 224, "blocks.3.15.grow.conv", 2071),  # by hand: 11 + 6x8 + 4 + 12x16 + 8 + 24x32 + 16 + 16x64
     ],
 )
 def test_the_published_numbers(name: str, size: int, layer: str, expected: int) -> None:

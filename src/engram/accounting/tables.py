@@ -27,8 +27,8 @@ def table(
     Returns:
         `input` (C, *S); `rows` in the order in which layers run, each with `layer`, `type`, `output` (empty where a
         layer never runs by itself), `parameters`, `macs`, `receptive_field` (by axis), `held` (bytes in use while it
-        runs in evaluation) and `kept` (bytes that training keeps for its backward pass); layers that only training
-        has, auxiliary heads, come last, with `kept` alone. `total` has `parameters`, `trainable`, `macs`, `output`,
+        runs in evaluation) and `kept` (bytes that training keeps for its backward pass). Layers that only training
+        has, auxiliary heads, come last and without shape. `total` has `parameters`, `trainable`, `macs`, `output`,
         `held` (the largest), `kept` (the sum), bytes of `weights`, `gradients` and `optimizer` (by name), and
         `training`: for each batch its size, `batch`, and by optimiser the bytes at the fullest moment of a step.
 

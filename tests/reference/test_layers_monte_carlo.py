@@ -63,6 +63,7 @@ def test_normalisations_judge() -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert averaged.mean.shape == averaged.deviation.shape == (8, 3)
     assert not averaged.mean.requires_grad
+    assert not monte_carlo(net, x, passes=1).deviation.any()  # over the passes there are, not one fewer
 
 
 def test_where_nothing_draws_all_passes_agree() -> None:

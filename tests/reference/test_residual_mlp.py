@@ -100,6 +100,11 @@ def test_dropout_stands_inside_and_behind_the_branch() -> None:
     torch.testing.assert_close(left[~behind], seen["y"][~behind] / 0.7, rtol=1e-4, atol=1e-5)
 
 
+def test_every_block_drops_as_asked() -> None:
+    net = residual_mlp(width=16, depth=3, drop=0.3)
+    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.3] * 6
+
+
 def test_blocks_start_as_the_identity_where_asked() -> None:
     net = residual_mlp(width=16, depth=3)
     apply(net, "zero_gamma")

@@ -9,8 +9,8 @@ would on paper, and are there to be read and compared: the same numbers, hundred
     both      mean over N examples, plus λ Σ W², dW += 2 λ W          (with ½: ½ λ Σ W², dW += λ W)
 
 The penalty has no ½ here, as in assignment 1 since 2017 and unlike the networks of assignment 2; `half=True` is the
-convention of 2015 and 2016. The bias is a column of ones in X, so it is decayed too. They reach about 0.39 (hinge) and
-0.37 (softmax) on CIFAR-10: one template for a horse facing left and right.
+convention of 2015 and 2016. The bias is a column of ones in X, so it is decayed too. Both reach about 0.4 on CIFAR-10:
+one template for a horse facing left and right.
 
 Helps as the first thing to try, and to see what a deeper network adds. Stanford CS231n, notes on linear classification,
 and assignment 1, `svm_loss_naive`, `svm_loss_vectorized`, `softmax_loss_naive`, `softmax_loss_vectorized`,

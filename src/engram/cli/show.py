@@ -2,21 +2,40 @@
 
 from typing import TYPE_CHECKING, Any
 
+from engram.cli.printing import WIDE, console, count, plain, size
+
 if TYPE_CHECKING:
     from engram.registry import Entry
 
-KINDS = ("models", "optimizers", "schedules", "augmentations", "sources", "reviews", "memories")
+KINDS = (
+    "models",
+    "initializers",
+    "optimizers",
+    "schedules",
+    "regularizers",
+    "augmentations",
+    "sources",
+    "reviews",
+    "memories",
+)
+CLAIMS = "claims"
+DOTTED = ("model", "optimizer", "schedule", "source", "review")
+"""Kinds whose settings are dotted options; those of the others are part of a word, as in `crop:4`."""
 
 
-def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
-    """Show what there is: models, optimizers, schedules, augmentations and more; one alone with its whole card.
+def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: bool = False) -> int:
+    """Show what there is: models, optimizers, augmentations and more, one alone with its whole card; and the claims.
 
     Parameters
     ----------
     kind
-        models, optimizers, schedules, augmentations, sources, reviews or memories.
+        models, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews, memories, or claims:
+        what the notes say that all this grew from, and whether it is so.
     pattern
-        A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone).
+        A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone); of claims a number such as
+        N34, a verdict or a topic.
+    language
+        Of the claims: en or zh.
     json
         One JSON object a line instead of text.
     """
@@ -27,20 +46,25 @@ def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
 
     singulars = {registry.plural(one): one for one in registry.HOMES}
     if not kind:
-        for word in KINDS:
-            print(f"{word:<15}{', '.join(registry.names(singulars[word])[:6])} …   engram show {word}")
+        contents({word: registry.names(singulars[word]) for word in KINDS})
         return 0
+    if kind in (CLAIMS, "claim"):
+        from engram.cli import show_claims
+
+        return show_claims.show(pattern, language=language, json=json)
     singular = singulars.get(kind, kind)
     if registry.plural(singular) not in KINDS:
-        raise unknown("kind", kind, KINDS, then="engram show")
+        raise unknown("kind", kind, [*KINDS, CLAIMS], then="engram show")
     names = registry.names(singular, pattern)
-    if not names:
+    if not names and pattern != "*":
         registry.find(singular, pattern)  # says what the nearest is; a file of one's own is found
         names = [pattern]
     entries = [registry.find(singular, name) for name in names]
     if json:
         for entry in entries:
             print(jsonlib.dumps(facts_of(entry), ensure_ascii=False, default=str))
+    elif not entries:
+        print(f"there are no {registry.plural(singular)}")
     elif len(entries) == 1:
         card(entries[0])
     else:
@@ -48,9 +72,23 @@ def show(kind: str = "", pattern: str = "*", /, *, json: bool = False) -> int:
     return 0
 
 
+def contents(names: dict[str, list[str]]) -> None:
+    """What can be shown, with the first names of each kind."""
+    from engram.claims import claims
+
+    for word, known in names.items():
+        few = ", ".join(known[:6]) + (" …" if len(known) > 6 else "")
+        print(f"{word:<15}{few or 'none'}   engram show {word}")
+    print(f"{CLAIMS:<15}{len(claims())} sentences of the notes, right or wrong   engram show {CLAIMS}")
+
+
 def facts_of(entry: "Entry") -> dict[str, Any]:
     """Everything the registry knows of an entry that can be written down."""
     facts = {key: value for key, value in entry.facts.items() if not callable(value)}
+    if entry.kind == "model":
+        from engram.cli.network_memory import training_memory
+
+        facts["training_memory"] = training_memory(entry)
     return {
         "name": entry.name,
         "kind": entry.kind,
@@ -78,98 +116,83 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
 def overview(entries: list["Entry"]) -> None:
     """A table of many entries, a row each."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     is_model = entries[0].kind == "model"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    screen = console()
+    wide = screen.width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1) if wide else (0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
-    for title in ("parameters", "multiply-adds", "input") if is_model else ():
-        table.add_column(title, justify="right", no_wrap=True)
+    if is_model:
+        table.add_column("paper", no_wrap=True)
     table.add_column("year", no_wrap=True)
-    table.add_column("what it is")
+    titles = ("parameters", "multiply-adds", "to train") if wide else ("weights", "MACs", "to train")
+    for title in titles if is_model else ():
+        table.add_column(title, justify="right", no_wrap=True)
+    told = not is_model or wide
+    if told:
+        table.add_column("what it is")
     for entry in entries:
-        facts = entry.facts
-        costs = (
-            [count(facts.get("parameters")), count(facts.get("macs")), "x".join(map(str, facts.get("input", ())))]
-            if is_model
-            else []
+        cells = [entry.name, *([authors(entry, most=2 if wide else 1)] if is_model else []), str(entry.year or "")]
+        cells += costs(entry) if is_model else []
+        table.add_row(*map(plain, cells), *([plain(entry.summary)] if told else []))
+    screen.print(table)
+    if is_model:
+        screen.print(
+            "multiply-adds (MACs) of one input; to train: memory of a step with one input, in float32 with momentum"
         )
-        table.add_row(entry.name, *costs, str(entry.year or ""), plain(entry.summary))
-    Console(highlight=False).print(table)
+
+
+def costs(entry: "Entry") -> list[str]:
+    """A network's parameters, multiply-adds and memory to train one input."""
+    from engram.cli.network_memory import training_memory
+
+    memory = training_memory(entry)
+    counts = [count(entry.facts.get("parameters")), count(entry.facts.get("macs"))]
+    return [*counts, "" if memory is None else size(memory)]
+
+
+def authors(entry: "Entry", *, most: int = 2) -> str:
+    """Who wrote it, short enough for a column: all names where there are not more than `most`.
+
+    >>> from engram.registry import find
+    >>> authors(find("model", "resnet20")), authors(find("model", "zfnet"))
+    ('He et al.', 'Zeiler, Fergus')
+    """
+    names = entry.paper.partition(str(entry.year))[0].strip(" ,").replace(" and ", ", ").split(", ")
+    return f"{names[0]} et al." if len(names) > most else ", ".join(names)
 
 
 def card(entry: "Entry") -> None:
-    """Everything about one entry: the text of its module, its settings, its paper, and a model's layers."""
+    """Everything about one entry: what it does, its settings, its paper, its method's card, and a network's layers."""
     import inspect
     import sys
 
     print(f"{entry.kind} {entry.name}")
-    print(f"{entry.paper}{f' ({entry.year})' if entry.year and str(entry.year) not in entry.paper else ''}\n")
-    print(inspect.getdoc(entry.build) or entry.summary)
+    if entry.paper:
+        print(f"{entry.paper}{f' ({entry.year})' if entry.year and str(entry.year) not in entry.paper else ''}")
+    print(f"\n{without_examples(inspect.getdoc(entry.build) or entry.summary)}")
     settings = settings_of(entry)
     if settings:
         print("\nsettings")
-        prefix = "" if entry.kind in ("augmentation", "memory") else f"--{entry.kind}."
+        prefix = f"--{entry.kind}." if entry.kind in DOTTED else ""
         for name, default in settings.items():
             print(f"  {prefix}{name}  [{default}]")
     module = sys.modules.get(entry.build.__module__)
     if module is not None and module.__doc__ and entry.kind != "source":
-        print(f"\n{inspect.cleandoc(module.__doc__)}")
+        text = without_examples(inspect.cleandoc(module.__doc__))
+        print("\n" + text.removeprefix(entry.summary).lstrip("\n"))  # many a card begins with the summary
     if entry.kind == "model" and "input" in entry.facts:
-        layers(entry)
+        from engram.cli import show_network
+
+        show_network.layers(entry)
 
 
-def layers(entry: "Entry") -> None:
-    """A model's layers: the shape each gives, its parameters and multiply-adds; and the memory training keeps."""
-    import torch
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def without_examples(text: str) -> str:
+    """A docstring without the examples that tests run.
 
-    from engram import accounting, models
-
-    shape = tuple(entry.facts["input"])
-    with torch.device("meta"):
-        net = models.build(entry.name, shape=shape, num_classes=entry.facts.get("num_classes", 10))
-    account = accounting.account(net, shape)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title=f"one input of {times(shape)}")
-    table.add_column("layer")
-    table.add_column("type")
-    for title in ("output", "parameters", "multiply-adds"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in account.rows:
-        table.add_row(row.name, row.kind, times(row.output), f"{row.parameters:,}", f"{row.macs:,}")
-    table.add_section()
-    table.add_row("total", "", times(account.output), f"{account.parameters:,}", f"{account.macs:,}")
-    console = Console(highlight=False)
-    console.print(table)
-    needed = accounting.memory(net, shape)
-    console.print(
-        f"training keeps {needed.total(1) / 2**20:,.1f} MiB for one input "
-        f"and {needed.total(128) / 2**20:,.0f} MiB for a batch of 128, in float32 with momentum"
-    )
-
-
-def count(number: int | None) -> str:
-    """A count short enough for a column.
-
-    >>> count(269722), count(40551040), count(None)
-    ('269,722', '40.6 M', '')
+    >>> without_examples("Adds.\\n\\n>" + ">> 1 + 1\\n2\\n\\nMore.")
+    'Adds.\\n\\nMore.'
     """
-    if number is None:
-        return ""
-    if number < 1_000_000:
-        return f"{number:,}"
-    return f"{number / 1e6:,.1f} M" if number < 1e9 else f"{number / 1e9:,.2f} G"
-
-
-def times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
-def plain(text: str) -> str:
-    """Text in which rich sees no markup."""
-    from rich.markup import escape
-
-    return escape(text)
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one for one in paragraphs if not one.lstrip().startswith(">>> "))

@@ -484,6 +484,24 @@ def test_a_matrix_with_a_transposed_gradient_counts_the_same(name):
     assert torch.equal(*ends)
 
 
+@pytest.mark.parametrize("name", FUSED)
+def test_a_weight_may_have_its_first_gradient_later_than_others(name):
+    """As those of a block that was left out at random: it is as if it had been alone until then."""
+
+    def ends(late, first):
+        torch.manual_seed(1)
+        weights = [nn.Parameter(torch.randn(3, 2)) for _ in range(2)]
+        gradients = torch.randn(4, 2, 3, 2)
+        optimizer = getattr(optimizers, name)(weights if late else weights[1:])
+        for step in range(first, 4):
+            weights[0].grad = gradients[step, 0].clone() if late else None
+            weights[1].grad = gradients[step, 1].clone() if step >= 2 else None
+            optimizer.step()
+        return weights[1].detach()
+
+    assert torch.equal(ends(late=True, first=0), ends(late=False, first=2))
+
+
 def test_weights_with_gaps_in_memory_take_the_path_that_minds_strides():
     p = nn.Parameter(torch.randn(4, 6)[:, ::2])
     assert not optimizers.adam([p]).param_groups[0]["fused"]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from engram import models, registry
 from engram.errors import UserError
+from engram.layers.auxiliary import without_auxiliary
 from engram.training import pretrained
 
 DATA = json.loads((Path(__file__).parent / "data/torchvision_resnets.json").read_text())["networks"]
@@ -270,3 +271,15 @@ def test_the_beginning_of_a_digest_is_enough_and_a_wrong_one_is_refused(
     monkeypatch.setattr(pretrained, "official", lambda name: (file.name, "0" * 8))
     with pytest.raises(UserError, match="its SHA-256 is not 00000000"):
         pretrained.download("resnet18")
+
+
+def test_heads_that_only_training_has_may_be_missing_in_a_file(tmp_path: Path) -> None:
+    net = models.build("googlenet", shape=(3, 64, 64), num_classes=5)
+    file = tmp_path / "plain.pt"
+    torch.save(without_auxiliary(net.state_dict()), file)
+    other = models.build("googlenet", shape=(3, 64, 64), num_classes=5)
+    heads = {name: p.clone() for name, p in other.state_dict().items() if name.startswith("auxiliary")}
+    taken = pretrained.load(other, file, "googlenet")
+    assert str(taken).endswith("; fresh: auxiliary heads")
+    for name, p in other.state_dict().items():
+        assert torch.equal(p, heads[name] if name in heads else net.state_dict()[name])

@@ -381,3 +381,12 @@ def test_regularisers_act_between_the_gradient_and_the_clipping_and_after_the_st
     clipped = torch.cat([p.grad.flatten() for p in state.net.parameters()]).norm()
     torch.testing.assert_close(clipped, torch.tensor(1.0), rtol=1e-4, atol=0)
     assert state.net[2].bias.tolist() == [7.0, 7.0]
+
+
+def test_weights_are_not_moved_where_no_step_was_made():
+    moved = []
+    parts, state = run(epochs=1, constrain=lambda net, lr: moved.append(lr))
+    with torch.no_grad():
+        state.net[0].weight.fill_(float("inf"))
+    loop.update(parts, state, parts.pool.x, parts.pool.labels)
+    assert moved == []

@@ -27,7 +27,8 @@ def aligned(optimizer: Optimizer) -> Optimizer:
 
     The fused kernels walk through memory and never look at strides. A channels-last weight with a gradient, or a
     state loaded from a run, in another order would be updated with its neighbours' values, and on the CPU without a
-    word. Autograd keeps the order, so as a rule nothing has to be moved.
+    word. Autograd keeps the order, so as a rule nothing has to be moved. Weights of blocks that are left out at random
+    may come in later than others.
     """
     if not optimizer.defaults.get("fused"):
         return optimizer
@@ -48,6 +49,16 @@ def aligned(optimizer: Optimizer) -> Optimizer:
                     if value is not None and value.shape == p.shape and not _same_order(value, p):
                         optimizer.state[p][name] = torch.empty_like(p).copy_(value)
 
+    @torch.no_grad()
+    def begin(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Momentum starts from 0 for each weight when its first gradient comes: the kernel takes all or none."""
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    if optimizer.defaults.get("momentum"):
+        optimizer.register_step_pre_hook(begin)
     optimizer.register_step_pre_hook(align)
     optimizer.register_load_state_dict_post_hook(lambda optimizer: order.clear())
     return optimizer

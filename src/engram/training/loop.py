@@ -163,6 +163,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
         return total
 
     measured: list[tuple[Tensor, Tensor, Tensor]] = []
+    stepped = True
     if evaluates_itself(state.optimizer):  # as often as its search wants; the first evaluation counts
         whole = getattr(state.optimizer, "needs_loss", False)
         with same_draws(y.device) as again:
@@ -170,11 +171,12 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
         measured = measured[: 1 if whole else -(-len(y) // micro)]
     else:
         loss = gradient()
-        if parts.machine.device.type != "cpu" or torch.isfinite(loss):
+        stepped = parts.machine.device.type != "cpu" or bool(torch.isfinite(loss))
+        if stepped:
             state.optimizer.step()
         else:
             state.totals[0] += loss  # an auxiliary head's may be infinite where the last head's is not
-    if parts.constrain is not None:
+    if stepped and parts.constrain is not None:
         parts.constrain(state.net, state.optimizer.param_groups[0]["lr"])
     losses, alone, correct = (torch.cat([row[column] for row in measured]) for column in range(3))
     summed = losses.sum()

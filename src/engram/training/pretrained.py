@@ -41,7 +41,8 @@ class Loaded:
     fresh: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        kept = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
+        fresh = dict.fromkeys("auxiliary heads" if name.startswith(PREFIX) else name for name in self.fresh)
+        kept = f"; fresh: {', '.join(fresh)}" if fresh else ""
         return f"{self.tensors} tensors from {self.source}{kept}"
 
 
@@ -120,7 +121,9 @@ def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> t
     counters = {
         key for key in own if key.endswith("num_batches_tracked")
     }  # older files lack them, and nothing needs them
-    missing = [key for key in own if key not in tensors and key not in counters]
+    without_heads = not any(key.startswith(PREFIX) for key in tensors)
+    spare = {key for key in own if key.startswith(PREFIX)} if without_heads else set()
+    missing = [key for key in own if key not in tensors and key not in counters | spare]
     tensors = {key: tensor for key, tensor in tensors.items() if key in own or not key.startswith(PREFIX)}
     surplus = [key for key in tensors if key not in own]
     reshaped = [key for key in own if key in tensors and tensors[key].shape != own[key].shape]
@@ -128,6 +131,7 @@ def _fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> t
     heads = {key for key in reshaped if key.rpartition(".")[0] == last or key.startswith(PREFIX)}
     fresh = tuple(key for key in reshaped if key in heads and tensors[key].shape[1:] == own[key].shape[1:])
     reshaped = [key for key in reshaped if key not in fresh]
+    fresh += tuple(sorted(spare - counters))
     if missing or surplus or reshaped:
         lines = [f"{path} holds the weights of another network than {name}"]
         if missing:

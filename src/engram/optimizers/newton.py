@@ -11,8 +11,8 @@ The Hessian is exact, a product for every weight, and takes n² values: 15.2 GB 
 operations to solve. That is why it is refused above `largest` weights, and why the approximations exist: `lbfgs` and
 `bfgs` build the inverse from gradients, `hessian_free` only multiplies by it. On batches it fits the batch's noise; so
 the whole training set is the batch. The schedule is `constant` unless told otherwise: any factor below 1 on a step
-that needs no rate only slows it. Softmax regression on the digits (650 weights, decay 0.002 on all) reaches a gradient of 6.9e-11 in 6
-steps: 8.6e-2, 4.4e-2, 7.3e-3, 4.1e-4, 2.1e-6, 6.9e-11.
+that needs no rate only slows it. Softmax regression on the digits (650 weights, decay 0.002 on all) reaches a gradient
+of 6.9e-11 in 6 steps: 8.6e-2, 4.4e-2, 7.3e-3, 4.1e-4, 2.1e-6, 6.9e-11.
 
 `optimizer.step(loss_of)` takes a function that gives the mean loss of all examples with its graph.
 

@@ -24,6 +24,7 @@ _HOMES = {
     "ReviewSampler": ("engram.review.sampler", "ReviewSampler"),
     "ReviewStream": ("engram.review.stream", "ReviewStream"),
     "open_source": ("engram.data.open", "open_source"),
+    "trace": ("engram.trace", None),
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,0 +1,52 @@
+"""The trace: what every operation gave on the way forward, what came back to it, and by which rule.
+
+    import engram
+    print(engram.trace(lambda x, y, z, w: (x * y + torch.maximum(z, w)) * 2, 3, -4, 2, -1))
+
+    multiply (2)      -20   gradient 1    swaps: each side gets the gradient times the other
+    └─ add            -10   gradient 2    hands the gradient on to both as it is
+       ├─ multiply    -12   gradient 2    swaps: each side gets the gradient times the other
+       │  ├─ x          3   gradient -8
+       │  └─ y         -4   gradient 6
+       └─ maximum       2   gradient 2    routes all of it to the winner, z
+          ├─ z          2   gradient 2
+          └─ w         -1   gradient 0
+
+One idea a file:
+
+    record.py      runs a function and writes down every operation    graph.py     nodes, edges and their numbers
+    rules.py       the local rules in words                           tree.py      the terminal's picture
+    settings.py    what an operation was called with                  untouched.py a network is afterwards as it was
+    numbers.py     numbers in four digits
+
+The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...)`.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_HOMES = {
+    "Trace": "engram.trace.graph",
+    "Node": "engram.trace.graph",
+    "Edge": "engram.trace.graph",
+    "trace": "engram.trace.record",
+}
+
+
+class _Trace(ModuleType):
+    """The package as a function; what it offers is imported when it is first asked for."""
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        from engram.trace.record import trace
+
+        return trace(*arguments, **settings)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'engram.trace' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
+
+
+sys.modules[__name__].__class__ = _Trace

@@ -294,3 +294,13 @@ def test_a_table_can_be_written_and_adds_up() -> None:
     assert [one["batch"] for one in total["training"]] == [1, 128]
     assert [one["adam"] for one in total["training"]] == [needs.total(1), needs.total(128)]
     assert [one["sgd"] for one in total["training"]] == [needs.total(1) - 2 * size, needs.total(128) - 2 * size]
+
+
+def test_what_a_block_keeps_beside_its_layers_stands_after_them():
+    rows = accounting.table(models.resnet20(), (3, 32, 32))["rows"]
+    names = [row["layer"] for row in rows]
+    place = names.index("stages.1.0")
+    assert names[place - 1].startswith("stages.1.0.")
+    assert names[place + 1] == "stages.1.1.conv1"
+    assert rows[place]["kept"] == 2 * 4 * 32 * 16 * 16  # two rectified maps
+    assert names[-1] == "head"

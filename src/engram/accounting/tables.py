@@ -27,8 +27,9 @@ def table(
     Returns:
         `input` (C, *S); `rows` in the order in which layers run, each with `layer`, `type`, `output` (empty where a
         layer never runs by itself), `parameters`, `macs`, `receptive_field` (by axis), `held` (bytes in use while it
-        runs in evaluation) and `kept` (bytes that training keeps for its backward pass). Layers that only training
-        has, auxiliary heads, come last and without shape. `total` has `parameters`, `trainable`, `macs`, `output`,
+        runs in evaluation) and `kept` (bytes that training keeps for its backward pass). A block that
+        keeps values beside those of its layers stands after them, without shape; layers that only training has,
+        auxiliary heads, come last. `total` has `parameters`, `trainable`, `macs`, `output`,
         `held` (the largest), `kept` (the sum), bytes of `weights`, `gradients` and `optimizer` (by name), and
         `training`: for each batch its size, `batch`, and by optimiser the bytes at the fullest moment of a step.
 
@@ -53,7 +54,9 @@ def table(
         }
         for row in costs.rows
     ]
-    rows += _only_in_training(needs, kept)
+    for row in _only_in_training(needs, kept):
+        inner = [at for at, other in enumerate(rows) if other["layer"].startswith(f"{row['layer']}.")]
+        rows.insert(inner[-1] + 1 if inner else len(rows), row)
     return {
         "input": list(costs.input),
         "rows": rows,

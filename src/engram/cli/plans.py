@@ -38,7 +38,7 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
     print(f"parameters    {facts['parameters']:,}")
     print(f"multiply-adds {facts['macs']:,} an example")
     print(
-        f"memory        about {needed / 2**30:.2f} GiB: the data, the weights, and what a batch of {micro_batch} keeps"
+        f"memory        about {needed / 2**30:.2f} GiB: the data, the weights, and what a batch of {micro_batch} takes"
     )
     print(f"steps         {reviewer.total_steps:,}, {reviewer.steps_per_pass:,} an epoch")
     print(

@@ -297,7 +297,7 @@ def test_a_table_can_be_written_and_adds_up() -> None:
 
 
 def test_what_a_block_keeps_beside_its_layers_stands_after_them():
-    rows = accounting.table(models.resnet20(), (3, 32, 32))["rows"]
+    rows = table(models.resnet20(), (3, 32, 32))["rows"]
     names = [row["layer"] for row in rows]
     place = names.index("stages.1.0")
     assert names[place - 1].startswith("stages.1.0.")

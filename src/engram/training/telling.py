@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from engram.layers.auxiliary import PREFIX, AuxiliaryHeads
 from engram.training.assemble import Assembled
 
 Lines = list[tuple[str, str]]
@@ -54,8 +55,9 @@ def _asked(assembled: Assembled) -> Lines:
         lines.append(("initializer", ",".join(recipe.initializer)))
     if recipe.regularizer:
         lines.append(("regularizer", ",".join(recipe.regularizer)))
-    if recipe.auxiliary.at:
-        places = ", ".join(assembled.state.net.get_submodule("auxiliary").places)
+    heads = getattr(assembled.state.net, PREFIX, None)
+    if recipe.auxiliary.at and isinstance(heads, AuxiliaryHeads):
+        places = ", ".join(heads.places)
         lines.append(("auxiliary", f"{recipe.auxiliary.head} heads at {places}, weight {recipe.auxiliary.weight:g}"))
     return lines
 

@@ -593,7 +593,7 @@ class Harmful:
 def test_growing_reads_tensors_and_nothing_else(tmp_path, content, capsys):
     path = tmp_path / "file.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(UserError, match="damaged|no state dict"):
+    with pytest.raises(UserError, match=r"damaged|no state dict"):
         initializers.apply(stack(4), f"grow:{path}")
     assert "run" not in capsys.readouterr().out
 

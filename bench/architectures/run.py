@@ -1,10 +1,10 @@
 """Train every network for small images with one common budget, and draw accuracy against cost.
 
-    python bench/networks/run.py accuracy --data DIR              every network, seed 0
-    python bench/networks/run.py accuracy --data DIR --strongest 10 --seeds 0 1 2
-    python bench/networks/run.py speed --data DIR                 images/s, in rounds, one thread
-    python bench/networks/run.py table                            bench/results/networks_cifar10.json as Markdown
-    python bench/networks/run.py draw FILE.svg                    the same as a picture
+    python bench/architectures/run.py accuracy --data DIR              every network, seed 0
+    python bench/architectures/run.py accuracy --data DIR --strongest 10 --seeds 0 1 2
+    python bench/architectures/run.py speed --data DIR                 images/s, in rounds, one thread
+    python bench/architectures/run.py table                            bench/results/networks_cifar10.json as Markdown
+    python bench/architectures/run.py draw FILE.svg                    the same as a picture
 
 Which networks: all that are registered for inputs of at most 32 pixels and cost at most 80 M multiply-adds, so that a
 new one joins by being there. The budget, alike for all: one pass over 22,500 images of CIFAR-10 (2,500 others are kept
@@ -256,7 +256,7 @@ def note(results: dict[str, Any]) -> None:
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
     }
-    command = shlex.join(["python", "bench/networks/run.py", *told])
+    command = shlex.join(["python", "bench/architectures/run.py", *told])
     results["commands"].append({"command": command, "commit": commit(), "at": at})
 
 
@@ -273,7 +273,7 @@ def main() -> None:
     for name in ("accuracy", "speed"):
         verb = verbs.add_parser(name)
         verb.add_argument("--data", default="data", help="the folder that holds cifar10/")
-        verb.add_argument("--cache", default="build/networks", help="where the decoded pictures are kept")
+        verb.add_argument("--cache", default="build/architectures", help="where the decoded pictures are kept")
         verb.add_argument("--only", nargs="+", choices=registry.names("model"))
         if name == "accuracy":
             verb.add_argument("--seeds", type=int, nargs="+", default=[0])

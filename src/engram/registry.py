@@ -30,6 +30,7 @@ HOMES = {
     "source": "engram.data.sources",
     "memory": "engram.review.memory",
     "review": "engram.review.methods",
+    "diagnosis": "engram.clinic.diagnoses",
 }
 
 
@@ -101,9 +102,11 @@ def _known_as(kind: str, name: str) -> Entry | None:
 def plural(kind: str) -> str:
     """The word for many of a kind, as `engram show` takes it.
 
-    >>> plural("model"), plural("memory")
-    ('models', 'memories')
+    >>> plural("model"), plural("memory"), plural("diagnosis")
+    ('models', 'memories', 'diagnoses')
     """
+    if kind.endswith("sis"):
+        return f"{kind[:-3]}ses"
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 

@@ -17,6 +17,7 @@ KINDS = (
     "sources",
     "reviews",
     "memories",
+    "diagnoses",
 )
 CLAIMS = "claims"
 DOTTED = ("model", "optimizer", "schedule", "source", "review")
@@ -29,8 +30,8 @@ def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: b
     Parameters
     ----------
     kind
-        models, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews, memories, or claims:
-        what the notes say that all this grew from, and whether it is so.
+        models, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews, memories, diagnoses,
+        or claims: what the notes say that all this grew from, and whether it is so.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone); of claims a number such as
         N34, a verdict or a topic.
@@ -104,7 +105,9 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
     """What a person can set, with its default; what the data decides is left out."""
     import inspect
 
-    filled_in = ("num_classes", "in_channels", "image_size", "dimensions", "parameters", "size", "mean", "palette")
+    filled_in = (
+        "num_classes", "in_channels", "image_size", "dimensions", "parameters", "size", "mean", "palette", "history",
+    )  # fmt: skip
     parameters = inspect.signature(entry.build).parameters.values()
     return {
         one.name: None if one.default is one.empty else one.default

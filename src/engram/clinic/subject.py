@@ -1,0 +1,60 @@
+"""What a diagnosis that measures for itself is handed: a copy of the network to do with as it likes, and probe data."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engram.layers.auxiliary import Scores
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+def scores_of(output: Any) -> Any:
+    """The last head's output, of a network that gives those of auxiliary heads besides."""
+    return output.main if isinstance(output, Scores) else output
+
+
+def cross_entropy(output: Any, y: Tensor) -> Tensor:
+    """The loss unless another is given: of the last head, a mean over the batch."""
+    return F.cross_entropy(scores_of(output).float(), y)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network under examination.
+
+    Args:
+        original: the network itself: to be read, never to be called or changed.
+        x: (B, C, *S) probe inputs as the network takes them, on its device.
+        y: (B,) their labels.
+        loss: mean loss of the network's output and labels.
+        num_classes: None where the outputs are no scores of classes.
+        optimized: names of the parameters that an optimiser holds; None where there is no optimiser.
+    """
+
+    original: nn.Module
+    x: Tensor
+    y: Tensor
+    loss: Loss = cross_entropy
+    num_classes: int | None = None
+    optimized: frozenset[str] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self, *, training: bool = False) -> nn.Module:
+        """A new copy in eval mode (or training mode), without gradients: it may be trained, cut and broken."""
+        net = copy.deepcopy(self.original)
+        for parameter in net.parameters():
+            parameter.grad = None
+        return net.train(training)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(B, K) what the network gives on the probe inputs in eval mode, without a graph."""
+        with torch.no_grad():
+            return scores_of(self.copy()(self.x))

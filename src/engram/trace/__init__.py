@@ -15,9 +15,11 @@
 One idea a file:
 
     record.py      runs a function and writes down every operation    graph.py     nodes, edges and their numbers
-    rules.py       the local rules in words                           tree.py      the terminal's picture
-    settings.py    what an operation was called with                  untouched.py a network is afterwards as it was
-    numbers.py     numbers in four digits
+    rules.py       the local rules in words                           settings.py  what an operation was called with
+    expression.py  "max_pool2d(x, 2)" as a function                   operations.py  what it may call
+    tree.py        the terminal's picture                             picture.py   the same as SVG
+    layout.py      where its boxes stand                              pixels.py    a tensor as a small picture
+    numbers.py     numbers in four digits                             untouched.py a network is afterwards as it was
 
 The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...)`.
 """
@@ -32,6 +34,7 @@ _HOMES = {
     "Node": "engram.trace.graph",
     "Edge": "engram.trace.graph",
     "trace": "engram.trace.record",
+    "trace_text": "engram.trace.expression",
 }
 
 

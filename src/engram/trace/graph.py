@@ -140,6 +140,16 @@ class Trace:
 
         return tree(self)
 
+    def _repr_html_(self) -> str:
+        from engram.trace.picture import html
+
+        return html(self)
+
+    def _repr_svg_(self) -> str | None:
+        from engram.trace.picture import LARGEST, svg
+
+        return str(svg(self)) if len(self.nodes) <= LARGEST else None
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as what JSON can hold.
 

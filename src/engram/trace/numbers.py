@@ -45,7 +45,7 @@ def summary(tensor: Tensor | None, *, most: int = 4) -> str:
         return "none"
     if tensor.numel() <= most and tensor.dim() <= 2:
         return _nested(tensor.tolist())
-    if tensor.is_complex():
+    if tensor.is_complex() or not tensor.numel():
         return shape(tensor)
     low, high = tensor.min().item(), tensor.max().item()
     return f"{shape(tensor)}: {short(low)} … {short(high)}" if low != high else f"{shape(tensor)}: all {short(low)}"

@@ -407,7 +407,7 @@ def _sent(outputs: Sequence[Tensor], gradient: Tensor | Sequence[Tensor] | None)
     Raises:
         UserError: it does not fit.
     """
-    if gradient is None:
+    if gradient is None or not outputs:
         return [torch.ones_like(one) for one in outputs]
     given = [gradient] if isinstance(gradient, Tensor) else list(gradient)
     shapes, wanted = [tuple(one.shape) for one in given], [tuple(one.shape) for one in outputs]

@@ -9,6 +9,8 @@ from engram.trace.rules import rule_of
 
 USUAL = {"stride": (1, None), "padding": (0,), "dilation": (1,), "groups": (1,), "count_include_pad": (True,)}
 """What goes without saying."""
+INDICES = ("getitem", "setitem", "permute", "transpose", "movedim", "flip", "roll")
+"""Of what takes places and not sizes."""
 LONGEST = 40
 """Characters."""
 
@@ -32,9 +34,9 @@ def told(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> str:
             continue
         given.append((known[place] if known else "", value))
     given += [(key, value) for key, value in named.items() if not known or key in known]
-    parts = []
+    parts: list[str] = []
     for key, value in given:
-        text = _short(value, index=name in ("getitem", "setitem"))
+        text = _short(value, index=name in INDICES)
         if text is None or _plain(value) in USUAL.get(key, ()):
             continue
         shown = key.replace("_", " ") if parts or key not in ("kernel_size", "output", "groups", "equation") else ""

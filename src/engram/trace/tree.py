@@ -6,13 +6,17 @@ again at the left, under a line that says what it belongs to.
 
 from collections import Counter
 
+from torch import Tensor
+
 from engram.trace.graph import OPERATION, Edge, Node, Trace
-from engram.trace.numbers import summary
+from engram.trace.numbers import short, summary
 
 DEEPEST = 12
 """Levels of indentation, after which a branch goes on at the left."""
 MOST = 400
 """Lines."""
+TABLE = 64
+"""Numbers of a tensor that are written out."""
 
 
 def tree(trace: Trace) -> str:
@@ -34,6 +38,47 @@ def tree(trace: Trace) -> str:
     if len(rows) > MOST:
         lines.append(f"… and {len(rows) - MOST} more lines; to_dict() has everything")
     return "\n".join(lines)
+
+
+def tables(trace: Trace) -> str:
+    """The numbers of small tensors, a table for the value and one for its gradient beside it.
+
+    >>> import engram, torch
+    >>> print(tables(engram.trace(lambda x: x.relu(), torch.tensor([[-1.0, 2.0], [3.0, -4.0]]))))
+    x     -1 2   gradient 0 1
+           3 -4           1 0
+    <BLANKLINE>
+    relu  0 2    gradient 1 1
+          3 0             1 1
+    """
+    parts = []
+    for node in trace.nodes:
+        value, gradient = _grid(node.value), _grid(node.gradient)
+        if not value:
+            continue
+        wide = max(map(len, value))
+        head, told = f"{node.name}  ", "gradient " if gradient else ""
+        for number, row in enumerate(value):
+            sent = gradient[number] if gradient else ""
+            first = number == 0
+            left = head if first else " " * len(head)
+            parts.append(f"{left}{row:<{wide}}  {told if first else ' ' * len(told)}{sent}".rstrip())
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _grid(tensor: Tensor | None) -> list[str]:
+    """The rows of a tensor of a few numbers, each as wide as the others; none for others."""
+    if tensor is None or not 1 < tensor.numel() <= TABLE or tensor.is_complex():
+        return []
+    plain = tensor
+    while plain.dim() > 2 and plain.shape[0] == 1:
+        plain = plain[0]
+    if plain.dim() > 2 or plain.shape[-1] > 8:
+        return []
+    rows = [[short(one) for one in row] for row in plain.reshape(-1, plain.shape[-1]).tolist()]
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [" ".join(f"{one:>{wide}}" for one, wide in zip(row, columns, strict=True)) for row in rows]
 
 
 def _rows(trace: Trace) -> list[tuple[str, str, str, str]]:

@@ -19,12 +19,13 @@ MOST_PASSES = 40
 
 
 def heavy(name: str) -> bool:
-    return registry.find("model", name).facts["macs"] > 2500 * MILLION
+    return registry.find("model", name).facts["macs"] > 100 * MILLION
 
 
 def computes(name: str) -> bool:
     """Larger ones are counted on the meta device only: their small sisters are made of the same blocks."""
-    return registry.find("model", name).facts["parameters"] <= 30 * MILLION
+    facts = registry.find("model", name).facts
+    return facts["parameters"] <= 30 * MILLION and facts["macs"] <= 300 * MILLION
 
 
 BY_WEIGHT = [pytest.param(name, marks=pytest.mark.slow) if heavy(name) else name for name in NAMES if computes(name)]

@@ -25,6 +25,8 @@ _HOMES = {
     "ReviewStream": ("engram.review.stream", "ReviewStream"),
     "open_source": ("engram.data.open", "open_source"),
     "trace": ("engram.trace", None),
+    "Clinic": ("engram.clinic.clinic", "Clinic"),
+    "examine": ("engram.clinic.examine", "examine"),
 }
 
 __all__ = ["__version__", *_HOMES]

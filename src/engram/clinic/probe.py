@@ -223,10 +223,10 @@ def run_probe(
     numbers |= {(place, "dead"): _silent(call) for place, call in enumerate(calls) if call.tallest is not None}
     whole = _whole(value, value_eval, output, evaluated, labels, num_classes)
     norms = torch._foreach_norm([one.float() for one in by_name.values()]) if by_name else ()
-    read = _read([*numbers.values(), *whole.values(), *norms])
-    measured = dict(zip(numbers, read, strict=False))
-    told = dict(zip(whole, read[len(numbers) :], strict=False))
-    gradients = dict(zip(by_name, read[len(numbers) + len(whole) :], strict=True))
+    values = read([*numbers.values(), *whole.values(), *norms])
+    measured = dict(zip(numbers, values, strict=False))
+    told = dict(zip(whole, values[len(numbers) :], strict=False))
+    gradients = dict(zip(by_name, values[len(numbers) + len(whole) :], strict=True))
     probed = _wake(net, x, calls, measured, autocast, unit_samples)
     return Probed(_layers(calls, measured, probed), _probe(told, num_classes), gradients)
 
@@ -258,7 +258,7 @@ def _wake(
             other = by_name.get(call.name)
             if other is not None and call.tallest is not None and other.tallest is not None:
                 call.tallest = torch.maximum(call.tallest, other.tallest)
-        silent = _read([_silent(call) for call in rectifiers.values()])
+        silent = read([_silent(call) for call in rectifiers.values()])
         measured |= {(place, "dead"): number for place, number in zip(rectifiers, silent, strict=True)}
         done += len(part)
     return done
@@ -362,7 +362,7 @@ def _silent(call: _Call) -> Tensor:
     return (call.tallest <= 0).sum()
 
 
-def _read(numbers: list[Tensor]) -> list[float]:
+def read(numbers: list[Tensor]) -> list[float]:
     """All of them as Python numbers, in one transfer from each device."""
     if not numbers:
         return []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
 
 from engram.layers.auxiliary import Scores
 
@@ -46,12 +47,20 @@ class Subject:
     optimized: frozenset[str] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def copy(self, *, training: bool = False) -> nn.Module:
-        """A new copy in eval mode (or training mode), without gradients: it may be trained, cut and broken."""
+    def copy(self, *, training: bool = False, batch_statistics: bool = False) -> nn.Module:
+        """A new copy in eval mode (or training mode), without gradients: it may be trained, cut and broken.
+
+        Args:
+            batch_statistics: batch norm takes those of the batch, as in training, while dropout stays off.
+        """
         net = copy.deepcopy(self.original)
         for parameter in net.parameters():
             parameter.grad = None
-        return net.train(training)
+        net.train(training)
+        for module in net.modules() if batch_statistics else ():
+            if isinstance(module, _NormBase) and not isinstance(module, SyncBatchNorm):
+                module.training = True
+        return net
 
     @cached_property
     def scores(self) -> Tensor:

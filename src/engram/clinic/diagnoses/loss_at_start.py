@@ -28,6 +28,9 @@ HEALTHY = (0.8, 1.5)
 CRITICAL = (0.5, 3.0)
 """Below or above, the loss cannot be chance with any usual initialisation."""
 
+KNOWS = 1.2
+"""Accuracy over the largest class's share from which the network does know something, and a low loss is no wonder."""
+
 
 @register(
     "diagnosis",
@@ -48,7 +51,9 @@ def loss_at_start(history: History) -> list[Finding]:
         return []
     ratio = probe.loss / chance
     above = ratio > high
+    knows = not above and probe.accuracy is not None and probe.accuracy > KNOWS * max(probe.given, default=1.0)
     severity = "critical" if not CRITICAL[0] * min(entropy, chance) / chance <= ratio <= CRITICAL[1] else "warning"
+    severity = "information" if knows else severity  # as of weights that were trained before
     if above:
         means = "the first scores are large and wrong with confidence, and the first steps only make them smaller"
         remedy = Remedy(
@@ -58,6 +63,8 @@ def loss_at_start(history: History) -> list[Finding]:
         refuted_by = "a last layer ten times smaller that starts at chance and learns no faster"
     else:
         means = "something knows the answer before training: trained weights, labels inside the input, or a wrong loss"
+        if not knows:
+            means = "the answers are no better than guessing and the loss is: it is divided or computed wrongly"
         remedy = Remedy("check that the loss is a mean of -ln(probability), and that no label can reach the input")
         refuted_by = "weights that were trained on this task before, on purpose"
     return [

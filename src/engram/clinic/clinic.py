@@ -1,0 +1,453 @@
+"""The clinic around a training loop: it measures at three rates, asks every diagnosis, and says what is new.
+
+    clinic = engram.Clinic(net, optimizer, probe=(x, y))
+    ...
+        optimizer.step()
+        for finding in clinic.step(loss): print(finding)
+
+Every step costs the keeping of the loss. Every few steps the norms of all gradients, weights and updates are taken by
+fused kernels, and brought over together with the losses waiting since then in one transfer. Now and then the probe
+batch is run (`probe.py`). All three come often in the first steps, when most goes wrong. Which step is measured depends
+on its number alone, so that two runs of one recipe say the same.
+
+It hears the optimiser's step by its hooks: gradients are those the optimiser sees, after unscaling, accumulation and
+the exchange between processes. Nothing that it does changes a weight, a buffer or a random draw.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engram import registry
+from engram.clinic import probe as probing
+from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
+from engram.clinic.measured import Figures, History, Moment, Setup
+from engram.clinic.probe_data import Data, Drawn, draw
+from engram.clinic.subject import Loss, Subject, cross_entropy
+from engram.clinic.untouched import untouched
+from engram.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Steps between two measurements: of weights, of layers. Earlier, they come at steps 1, 2, 4, 8 and so on."""
+
+    weights: int
+    layers: int
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether this step is measured.
+
+        >>> [step for step in range(1, 41) if Rates(10, 100).due(10, step)]
+        [1, 2, 4, 8, 10, 20, 30, 40]
+        """
+        return step % every == 0 or (step < every and step & (step - 1) == 0)
+
+
+LEVELS = {"quick": Rates(50, 500), "standard": Rates(10, 100), "full": Rates(1, 20)}
+"""A probe costs about as much as a step of 128, the norms a hundredth of one (ResNet-20 on a CPU)."""
+
+KEPT_LOSSES = 2000
+"""Moments that hold a loss and nothing else: older ones are thinned out, or a long run would fill the memory."""
+
+
+class Clinic:
+    """Watches a network while it is trained, in anyone's loop.
+
+    Args:
+        net: any module; one inside DataParallel, DistributedDataParallel or `torch.compile` is found there.
+        optimizer: the optimiser, or several; without one, updates cannot be measured.
+        probe: (x, y), a dataset or a loader: some of it, always the same, is what layers are measured on. Without it,
+            only weights and losses are.
+        level: quick, standard or full: how often and how much is measured.
+        loss: mean loss of the network's output and labels.
+        autocast: makes the context of mixed precision in which the network is trained.
+        setup: what is known of the run; what is not given is found out where it can be.
+
+    Raises:
+        UserError: no network, one without parameters, an unknown level, or probe data that it cannot take.
+
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> x = torch.randn(64, 4); y = (x[:, 0] > 0).long()
+    >>> clinic = Clinic(net, optimizer, probe=(x, y))
+    >>> for _ in range(20):
+    ...     loss = nn.functional.cross_entropy(net(x), y)
+    ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
+    ...     for finding in clinic.step(loss): print(finding)
+    >>> clinic.findings
+    []
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+        *,
+        probe: Data | None = None,
+        level: str = "standard",
+        loss: Loss = cross_entropy,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        setup: Setup | None = None,
+    ) -> None:
+        if level not in LEVELS:
+            raise unknown("level", level, LEVELS)
+        self.net, self.level, self.rates = inner(net), level, LEVELS[level]
+        self.loss, self.autocast = loss, autocast
+        self.optimizers = _listed(optimizer)
+        self.steps = 0
+        self.listens = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
+            torch.distributed.get_rank() == 0
+        )
+        self._moments: list[Moment] = []
+        self._losses: list[tuple[int, float | Tensor, float | None]] = []  # not brought over yet
+        self._norms: dict[str, dict[str, Tensor]] = {}
+        self._before: list[Tensor] = []
+        self._updates = 0  # steps that the optimiser made since `step` was called
+        self._found: dict[str, list[Finding]] = {}
+        self._failed: set[str] = set()
+        self._failures: list[Finding] = []  # not told yet
+        self._names = {id(one): name for name, one in self.net.named_parameters()}
+        self.data = None if probe is None else draw(probe, self.net, loss)
+        self.setup = _completed(setup or Setup(), self.optimizers, self.data)
+        self._handles = [
+            handle
+            for one in self.optimizers
+            for handle in (
+                one.register_step_pre_hook(self._before_step),
+                one.register_step_post_hook(self._after_step),
+            )
+        ]
+
+    @property
+    def history(self) -> History:
+        """All that was measured so far."""
+        self._bring({})
+        return History(tuple(self._moments), self.setup)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Everything found so far: causes before their consequences, otherwise the worst first."""
+        return arranged([one for found in self._found.values() for one in found], causes_of)
+
+    def examine(self) -> list[Finding]:
+        """Look at the network before its first step: the pre-flight checks; what is found."""
+        if not self.listens:
+            return []
+        self._moments.append(self._measure(step=self.steps, parameters=True, when="before"))
+        return self._ask("before")
+
+    def step(self, loss: float | Tensor | None = None, *, lr: float | None = None) -> list[Finding]:
+        """To be called once a step, after the optimiser's; of a step in parts it may be called with every part.
+
+        Args:
+            loss: of the training batch; a tensor stays where it is until the next measurement.
+            lr: the learning rate of this step; without it, that of the optimiser.
+
+        Returns:
+            What was found now and not before.
+        """
+        if not self.listens:
+            return []
+        if self._handles and not self._updates:
+            return []  # a part of a step, or one that was left out because a gradient was not finite
+        self._updates = 0
+        self.steps += 1
+        if lr is None and self.optimizers:
+            lr = float(self.optimizers[0].param_groups[0]["lr"])
+        if loss is not None:
+            self._losses.append((self.steps, loss.detach() if isinstance(loss, Tensor) else float(loss), lr))
+        layers = self.rates.due(self.rates.layers, self.steps) and self.data is not None
+        return self._look(layers=layers) if layers or self.rates.due(self.rates.weights, self.steps) else []
+
+    def judged(
+        self,
+        epoch: float,
+        train_loss: float,
+        train_accuracy: float | None = None,
+        validation_loss: float | None = None,
+        validation_accuracy: float | None = None,
+    ) -> list[Finding]:
+        """To be called at the end of a pass with what was measured of it; what was found now and not before."""
+        if not self.listens:
+            return []
+        self._bring({})
+        figures = Figures(epoch, train_loss, train_accuracy, validation_loss, validation_accuracy)
+        self._moments.append(Moment(self.steps, figures=figures))
+        return self._ask("during")
+
+    def look(self) -> list[Finding]:
+        """Measure the layers now, whatever the step's number, as when something went wrong; what was found anew."""
+        return self._look(layers=self.data is not None) if self.listens else []
+
+    def finish(self) -> list[Finding]:
+        """To be called when training has ended; what was found now and not before."""
+        if not self.listens:
+            return []
+        self._bring({})
+        if self.data is not None:
+            self._moments.append(self._measure(step=self.steps, when="after"))
+        found = self._ask("during") if self._moments else []
+        found += self._ask("after") if self._moments else []
+        self.close()
+        return found
+
+    def close(self) -> None:
+        """Let the optimiser go."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._before.clear()
+
+    def __enter__(self) -> "Clinic":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _look(self, *, layers: bool) -> list[Finding]:
+        more: dict[str, Any] = {}
+        if layers:
+            moment = self._measure(step=self.steps, when="during")
+            more = {"layers": moment.layers, "probe": moment.probe, "own": moment.own}
+        self._bring(more)
+        return self._ask("during") if self._moments else []
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Keep the weights, and take the norms of the gradients that the optimiser is about to use."""
+        if not self.listens or not self.rates.due(self.rates.weights, self.steps + 1):
+            return
+        held = self._held(optimizer)
+        with torch.no_grad():
+            self._before = [one.detach().clone() for _, one in held]
+            if len(args) == 1 and not kwargs:  # with a closure, the gradients are those of the step before
+                self._take_gradients(optimizer, held)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Take the norms of what the step changed."""
+        self._updates += 1
+        if not self._before:
+            return
+        held = self._held(optimizer)
+        with torch.no_grad():
+            if len(args) > 1 or kwargs:
+                self._take_gradients(optimizer, held)
+            if len(held) == len(self._before):  # unless the optimiser was given more meanwhile
+                changes = torch._foreach_sub([one.detach() for _, one in held], self._before)
+                names = [name for name, _ in held]
+                self._norms.setdefault("updates", {}).update(_norms(list(zip(names, changes, strict=True))))
+        self._before = []
+
+    def _take_gradients(self, optimizer: torch.optim.Optimizer, held: list[tuple[str, Tensor]]) -> None:
+        scaled = getattr(optimizer, "grad_scale", None)  # of a fused step that divides by itself
+        norms = _norms([(name, one.grad) for name, one in held if one.grad is not None])
+        norms = norms if scaled is None else {name: norm / scaled for name, norm in norms.items()}
+        self._norms.setdefault("gradients", {}).update(norms)
+
+    def _held(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
+        return [
+            (self._names[id(one)], one)
+            for group in optimizer.param_groups
+            for one in group["params"]
+            if id(one) in self._names
+        ]
+
+    def _optimized(self) -> frozenset[str] | None:
+        if not self.optimizers:
+            return None
+        return frozenset(name for one in self.optimizers for name, _ in self._held(one))
+
+    def _bring(self, more: Mapping[str, Any]) -> None:
+        """Bring over what waits on the device, in one transfer, and add the moments it makes."""
+        waiting = [loss for _, loss, _ in self._losses if isinstance(loss, Tensor)]
+        kinds = dict(self._norms)
+        if kinds:
+            with torch.no_grad():
+                kinds["norms"] = _norms([(name, one.detach()) for name, one in self.net.named_parameters()])
+        read = iter(probing.read([*waiting, *(norm for norms in kinds.values() for norm in norms.values())]))
+        losses = [Moment(step, next(read) if isinstance(loss, Tensor) else loss, lr) for step, loss, lr in self._losses]
+        told = {kind: {name: next(read) for name in norms} for kind, norms in kinds.items()}
+        self._losses, self._norms = [], {}
+        if told:
+            gradients = told.get("gradients", {})
+            more = {
+                **more,
+                "gradient": sum(one * one for one in gradients.values()) ** 0.5 if gradients else None,
+                "weights": probing.weights_of(
+                    self.net,
+                    optimized=self._optimized(),
+                    gradients=gradients,
+                    updates=told.get("updates", {}),
+                    norms=told["norms"],
+                ),
+            }
+        if more and losses and losses[-1].step == self.steps:
+            losses[-1] = replace(losses[-1], **more)
+        elif more:
+            losses.append(Moment(self.steps, **more))
+        self._moments += losses
+        self._thin()
+
+    def _thin(self) -> None:
+        """Leave out every other of the older moments that hold a loss alone."""
+        light = [place for place, one in enumerate(self._moments) if not (one.weights or one.layers or one.figures)]
+        if len(light) > 2 * KEPT_LOSSES:
+            gone = set(light[:-KEPT_LOSSES:2])
+            self._moments = [one for place, one in enumerate(self._moments) if place not in gone]
+
+    def _measure(self, *, step: int, when: str, parameters: bool = False) -> Moment:
+        """Run the probe, and let the diagnoses that measure for themselves do so."""
+        if self.data is None:
+            return Moment(step)
+        moment = Moment(step)
+        x, y, classes = self.data.x, self.data.y, self.data.num_classes
+        with self._forgiven("probe", step):
+            probed = probing.run_probe(
+                self.net, x, y, loss=self.loss, num_classes=classes, autocast=self.autocast, parameters=parameters
+            )
+            moment = replace(moment, layers=probed.layers, probe=probed.probe)
+            if parameters:
+                with torch.no_grad():
+                    norms = _norms([(name, one.detach()) for name, one in self.net.named_parameters()])
+                read = dict(zip(norms, probing.read(list(norms.values())), strict=True))
+                weights = probing.weights_of(
+                    self.net, optimized=self._optimized(), gradients=probed.gradients, updates={}, norms=read
+                )
+                moment = replace(moment, weights=weights)
+        subject = Subject(self.net, x, y, self.loss, classes, self._optimized())
+        own: dict[str, Mapping[str, Any]] = {}
+        for entry in self._entries(when):
+            measure = entry.facts.get("measure")
+            if measure is None or f"measure {entry.name}" in self._failed:
+                continue
+            with self._forgiven(f"measure {entry.name}", step), untouched(self.net), torch.enable_grad():
+                result = measure(subject)
+                if result is not None:
+                    own[entry.name] = result
+        return replace(moment, own=own)
+
+    def _entries(self, when: str) -> list[registry.Entry]:
+        levels = list(LEVELS)
+        return [
+            entry
+            for entry in (registry.find("diagnosis", name) for name in registry.names("diagnosis"))
+            if when in _times(entry) and levels.index(entry.facts.get("level", "standard")) <= levels.index(self.level)
+        ]
+
+    def _ask(self, when: str) -> list[Finding]:
+        """Ask every diagnosis whose turn it is; what it says that is worse than what it said before."""
+        history = History(tuple(self._moments), self.setup)
+        new: list[Finding] = []
+        for entry in self._entries(when):
+            found: list[Finding] = []
+            with self._forgiven(entry.name, self.steps):
+                found = list(entry.build(history))
+            if not found:
+                continue
+            before = self._found.get(entry.name)
+            if before is None or _worst(found) < _worst(before):
+                self._found[entry.name] = found
+                new += found
+        new += self._failures
+        self._failures = []
+        return arranged(new, causes_of)
+
+    @contextmanager
+    def _forgiven(self, what: str, step: int) -> Iterator[None]:
+        """A measurement or diagnosis that fails becomes a finding, once: the run that it watches goes on."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if what in self._failed:
+                return
+            self._failed.add(what)
+            name = what.removeprefix("measure ")
+            found = Finding(
+                name,
+                "information",
+                f"it could not be measured: {str(error).strip().partition(chr(10))[0] or type(error).__name__}",
+                means="this check says nothing of this network; training is not affected",
+                remedy=Remedy("look at the message: it is the network's own where it refuses the probe batch"),
+                refuted_by="the network running on this batch alone, in eval mode",
+                confidence=1.0,
+                step=step,
+            )
+            self._found.setdefault(name, [found])
+            self._failures.append(found)
+
+
+def causes_of(name: str) -> Iterable[str]:
+    """The diagnoses that a registered one may be the cause of; none of an unregistered one."""
+    known = registry.names("diagnosis", name)
+    return registry.find("diagnosis", name).facts.get("causes", ()) if known else ()
+
+
+def inner(net: nn.Module) -> nn.Module:
+    """The network itself, out of what parallel training and the compiler put around it.
+
+    Raises:
+        UserError: it is no module, or has no parameters.
+    """
+    if not isinstance(net, nn.Module):
+        raise UserError(f"a {type(net).__name__} is no network", allowed="a torch.nn.Module")
+    while True:
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            net = net.module
+        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):
+            net = net._orig_mod  # type: ignore[assignment]
+        else:
+            break
+    if next(net.parameters(), None) is None:
+        raise UserError(f"{type(net).__name__} has no parameters: there is nothing to train and nothing to examine")
+    return net
+
+
+def _listed(given: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> list[torch.optim.Optimizer]:
+    if given is None:
+        return []
+    listed = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+    for one in listed:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise UserError(f"a {type(one).__name__} is no optimizer", allowed="a torch.optim.Optimizer, or several")
+    return listed
+
+
+def _completed(setup: Setup, optimizers: list[torch.optim.Optimizer], data: Drawn | None) -> Setup:
+    """The setup with what optimiser and data say, where nothing was given."""
+    known: dict[str, Any] = {}
+    if optimizers:
+        groups = optimizers[0].param_groups
+        known["optimizer"] = type(optimizers[0]).__name__
+        known["lr"] = max(float(group.get("initial_lr", group.get("lr", 0.0))) for group in groups)
+        known["weight_decay"] = max(float(group.get("weight_decay") or 0.0) for group in groups)
+    if data is not None:
+        known |= {"num_classes": data.num_classes, "examples": data.examples, "entropy": data.entropy}
+        setup = replace(setup, data={"unreadable": data.unreadable, **setup.data})
+    return replace(setup, **{name: one for name, one in known.items() if getattr(setup, name) is None})
+
+
+def _times(entry: registry.Entry) -> tuple[str, ...]:
+    when = entry.facts.get("when", "during")
+    return (when,) if isinstance(when, str) else tuple(when)
+
+
+def _worst(findings: list[Finding]) -> int:
+    return min(SEVERITIES.index(one.severity) for one in findings)
+
+
+def _norms(named: list[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """L2 norms by name, in one kernel for each kind of tensor; they stay on the device."""
+    dense = [(name, one) for name, one in named if not one.is_sparse and one.numel()]
+    norms = torch._foreach_norm([one for _, one in dense]) if dense else []
+    found = dict(zip((name for name, _ in dense), norms, strict=True))
+    return found | {name: one.coalesce().values().norm() for name, one in named if one.is_sparse}

@@ -50,7 +50,7 @@ def grow(*, weights: Any, first: int = 4, last: int = 3, rest: str = "stay", noi
         rest: what becomes of the others: `stay`, or `near_identity` where they can.
         noise: standard deviation of what is added to the identity.
 
-    >>> import tempfile; from engram.initializers import apply
+    >>> import tempfile; import torch; from engram.initializers import apply
     >>> shallow = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Linear(2, 3))
     >>> deep = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Conv1d(2, 2, 3), nn.Linear(2, 3))
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -221,7 +221,7 @@ def run_probe(
         (place, name): number for place, call in enumerate(calls) for name, number in call.numbers.items()
     }
     numbers |= {(place, "dead"): _silent(call) for place, call in enumerate(calls) if call.tallest is not None}
-    whole = _whole(value, value_eval, output, evaluated, labels, num_classes)
+    whole = _whole(value, value_eval, output, evaluated, y, num_classes)
     norms = torch._foreach_norm([one.float() for one in by_name.values()]) if by_name else ()
     values = read([*numbers.values(), *whole.values(), *norms])
     measured = dict(zip(numbers, values, strict=False))
@@ -292,7 +292,7 @@ def _layers(calls: list[_Call], measured: Mapping[tuple[int, str], float], probe
 
 
 def _whole(
-    value: Tensor, value_eval: Tensor, output: Any, evaluated: Any, labels: Tensor, num_classes: int | None
+    value: Tensor, value_eval: Tensor, output: Any, evaluated: Any, y: Tensor, num_classes: int | None
 ) -> dict[str, Tensor]:
     """The numbers of the whole network, still on its device."""
     with torch.no_grad():
@@ -303,9 +303,9 @@ def _whole(
             numbers["mean"], numbers["std"] = scores.mean(), scores.std(correction=0)
         if num_classes is not None:
             guesses = scores_of(evaluated).argmax(1)
-            numbers["accuracy"] = (guesses == labels).float().mean()
-            for name, classes in (("predicted", guesses), ("given", labels)):
-                shares = torch.bincount(classes, minlength=num_classes) / len(labels)
+            numbers["accuracy"] = (guesses == y[: len(guesses)]).float().mean()
+            for name, classes in (("predicted", guesses), ("given", y)):
+                shares = torch.bincount(classes, minlength=num_classes) / len(classes)
                 numbers |= {f"{name}{one}": share for one, share in enumerate(shares)}
     return numbers
 

@@ -70,6 +70,7 @@ def draw(data: Data, net: nn.Module, loss: Loss = cross_entropy, *, count: int =
 
 
 def _take(data: Data, count: int) -> tuple[Tensor, Tensor, int | None, tuple[str, ...]]:
+    # in an order of its own: folders give one class after the other, and the first examples are used the most
     if isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(one, "shape") for one in data):
         x, y = (torch.as_tensor(one) for one in data)
         chosen = _spread(len(x), count)
@@ -114,7 +115,9 @@ def _first(batches: Any, count: int) -> tuple[Tensor, Tensor, int | None, tuple[
         raise UserError(f"inputs have several shapes: {_some_shapes(shapes)}", then="bring them to one size first")
     held = getattr(batches, "dataset", None)
     examples = len(held) if hasattr(held, "__len__") else None  # type: ignore[arg-type]
-    return torch.cat([x for x, _ in taken])[:count], torch.cat([y for _, y in taken])[:count], examples, unreadable
+    x, y = torch.cat([x for x, _ in taken])[:count], torch.cat([y for _, y in taken])[:count]
+    order = _order(len(x)) if len(x) == len(y) else slice(None)
+    return x[order], y[order], examples, unreadable
 
 
 def _enough(batches: Iterable[Any], count: int) -> Iterator[Any]:
@@ -195,8 +198,13 @@ def _entropy(y: Tensor) -> float:
 
 
 def _spread(total: int, count: int) -> Tensor:
-    """At most `count` places of `total`, evenly apart."""
-    return torch.arange(total) if total <= count else torch.linspace(0, total - 1, count).round().long()
+    """At most `count` places of `total`, evenly apart, shuffled the same way every time."""
+    evenly = torch.arange(total) if total <= count else torch.linspace(0, total - 1, count).round().long()
+    return evenly[_order(len(evenly))]
+
+
+def _order(count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def _line(error: Exception) -> str:

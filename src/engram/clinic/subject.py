@@ -23,7 +23,8 @@ def scores_of(output: Any) -> Any:
 
 def cross_entropy(output: Any, y: Tensor) -> Tensor:
     """The loss unless another is given: of the last head, a mean over the batch."""
-    return F.cross_entropy(scores_of(output).float(), y)
+    scores = scores_of(output)
+    return F.cross_entropy(scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores, y)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def test_the_page_is_drawn_without_a_complaint_or_a_request(tmp_path: Path, make
     document, console, requests = browse(path)
     assert console == []
     assert requests == []
-    assert document.count("<svg viewBox") == 5
-    assert document.count(">Zoom</button>") == 5
+    assert document.count("<svg viewBox") == 6
+    assert document.count(">Zoom</button>") == 6
 
 
 def test_a_chart_zooms_when_asked(tmp_path: Path, make_run: Make) -> None:
@@ -72,6 +72,6 @@ def test_a_chart_zooms_when_asked(tmp_path: Path, make_run: Make) -> None:
     document, console, requests = browse(path)
     assert console == []
     assert requests == []
-    assert document.count(">Back</button>") == 5
-    assert document.count('class="zoomable zooming"') == 5
+    assert document.count(">Back</button>") == 6
+    assert document.count('class="zoomable zooming"') == 6
     assert document.count("mark-line role-mark") >= 5  # drawn by Vega now

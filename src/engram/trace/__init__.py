@@ -19,7 +19,9 @@ One idea a file:
     expression.py  "max_pool2d(x, 2)" as a function                   operations.py  what it may call
     tree.py        the terminal's picture                             picture.py   the same as SVG
     layout.py      where its boxes stand                              pixels.py    a tensor as a small picture
-    numbers.py     numbers in four digits                             untouched.py a network is afterwards as it was
+    flow.py        a whole network: what enters and leaves            routing.py   who received it in a pooling
+    page.py        flow and routing as one page                       untouched.py a network is afterwards as it was
+    numbers.py     numbers in four digits
 
 The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...)`.
 """
@@ -35,6 +37,7 @@ _HOMES = {
     "Edge": "engram.trace.graph",
     "trace": "engram.trace.record",
     "trace_text": "engram.trace.expression",
+    "flow": "engram.trace.flow",
 }
 
 

@@ -19,6 +19,7 @@ runs inside a custom `autograd.Function` is one node too, and so is what was com
 
 import inspect
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -55,12 +56,18 @@ class Source(NamedTuple):
 
 @dataclass(eq=False)
 class Call:
-    """One run of one module of a network: what it read and what it gave."""
+    """One run of one module of a network: what it read and what it gave.
+
+    Attributes:
+        first, last: its nodes are those from number `first` to before `last`.
+    """
 
     name: str
     module: nn.Module
     inputs: list[Source] = field(default_factory=list)
     outputs: list[Source] = field(default_factory=list)
+    first: int = 0
+    last: int = 0
 
 
 def trace(
@@ -298,7 +305,7 @@ class Recorder(TorchFunctionMode):
     def _enter(self, name: str) -> Callable[..., None]:
         def enter(module: nn.Module, arguments: Any, named: Any) -> None:
             with torch._C.DisableTorchFunction():  # what is looked up here is no part of the function
-                call = Call(name, module, self._sources((arguments, named)))
+                call = Call(name, module, self._sources((arguments, named)), first=len(self.nodes))
             self.calls.append(call)
             self.running.append(call)
 
@@ -307,6 +314,7 @@ class Recorder(TorchFunctionMode):
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
         with torch._C.DisableTorchFunction():
             self.running[-1].outputs = self._sources(output)
+            self.running[-1].last = len(self.nodes)
         self.running.pop()
 
     def _sources(self, content: Any) -> list[Source]:
@@ -363,7 +371,8 @@ class Recorder(TorchFunctionMode):
         """What has part in the outputs, numbered anew, and the modules' runs in the same numbers."""
         kept = ancestors(self.nodes, outputs) | {node.number for node in self.nodes if node.kind == INPUT}
         nodes = [node for node in self.nodes if node.number in kept]
-        number = {node.number: place for place, node in enumerate(nodes)}
+        old = [node.number for node in nodes]
+        number = {one: place for place, one in enumerate(old)}
         for node in nodes:
             node.number = number[node.number]
             for edge in node.inputs:
@@ -374,6 +383,7 @@ class Recorder(TorchFunctionMode):
 
         for call in self.calls:
             call.inputs, call.outputs = renumbered(call.inputs), renumbered(call.outputs)
+            call.first, call.last = bisect_left(old, call.first), bisect_left(old, call.last)
         return Trace(nodes, [(one.node, one.output) for one in renumbered(outputs)], result), self.calls
 
 

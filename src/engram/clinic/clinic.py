@@ -112,6 +112,7 @@ class Clinic:
         self._updates = 0  # steps that the optimiser made since `step` was called
         self._found: dict[str, list[Finding]] = {}
         self._failed: set[str] = set()
+        self._trained = False
         self._failures: list[Finding] = []  # not told yet
         self._names = {id(one): name for name, one in self.net.named_parameters()}
         self.data = None if probe is None else draw(probe, self.net, loss)
@@ -136,12 +137,36 @@ class Clinic:
         """Everything found so far: causes before their consequences, otherwise the worst first."""
         return arranged([one for found in self._found.values() for one in found], causes_of)
 
-    def examine(self) -> list[Finding]:
-        """Look at the network before its first step: the pre-flight checks; what is found."""
+    def examine(self, *, trained: bool = False) -> list[Finding]:
+        """Look at the network before its first step: the pre-flight checks; what is found.
+
+        Args:
+            trained: leave out the checks that only untrained weights can pass.
+        """
         if not self.listens:
             return []
+        self._trained = trained
+        self._bring({})
         self._moments.append(self._measure(step=self.steps, parameters=True, when="before"))
         return self._ask("before")
+
+    def recall(self, rows: Iterable[Mapping[str, Any]]) -> list[Finding]:
+        """Take in the lines of a run's metrics.jsonl, as if it had been watched; what is found in them."""
+        found: list[Finding] = []
+        for row in rows:
+            if row.get("event") == "step":
+                self.steps = row["step"]
+                self._losses.append((row["step"], row["loss"], row["lr"]))
+            elif row.get("event") == "epoch":
+                self.steps, train, validation = row["step"], row["train"], row["validation"] or {}
+                found += self.judged(
+                    row["epoch"],
+                    train["loss"],
+                    train.get("accuracy"),
+                    validation.get("loss"),
+                    validation.get("accuracy"),
+                )
+        return found
 
     def step(self, loss: float | Tensor | None = None, *, lr: float | None = None) -> list[Finding]:
         """To be called once a step, after the optimiser's; of a step in parts it may be called with every part.
@@ -339,7 +364,9 @@ class Clinic:
         return [
             entry
             for entry in (registry.find("diagnosis", name) for name in registry.names("diagnosis"))
-            if when in _times(entry) and levels.index(entry.facts.get("level", "standard")) <= levels.index(self.level)
+            if when in _times(entry)
+            and not (self._trained and when == "before" and not entry.facts.get("of_trained"))
+            and levels.index(entry.facts.get("level", "standard")) <= levels.index(self.level)
         ]
 
     def _ask(self, when: str) -> list[Finding]:

@@ -207,7 +207,7 @@ def run_probe(
             leaf.requires_grad_(leaf.is_floating_point())
             with autocast():
                 # a copy goes in: a first layer that works in place must not meet a leaf
-                output = net.forward(leaf.clone()) if _compiled(net) else net(leaf.clone())
+                output = net(leaf.clone())
             value = loss(output, labels)
             asked = [*wanted.values(), *([leaf] if leaf.requires_grad else [])]
             asked = asked or [one for one in net.parameters() if one.requires_grad]
@@ -368,8 +368,3 @@ def read(numbers: list[Tensor]) -> list[float]:
         return []
     device = next((one.device for one in numbers if one.device.type != "cpu"), torch.device("cpu"))
     return torch.stack([one.detach().to(device, torch.float64, non_blocking=True) for one in numbers]).tolist()
-
-
-def _compiled(net: nn.Module) -> bool:
-    """Whether `net.compile()` stands between a call and the forward pass."""
-    return getattr(net, "_compiled_call_impl", None) is not None

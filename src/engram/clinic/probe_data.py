@@ -73,15 +73,17 @@ def _take(data: Data, count: int) -> tuple[Tensor, Tensor, int | None, tuple[str
     # in an order of its own: folders give one class after the other, and the first examples are used the most
     if isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(one, "shape") for one in data):
         x, y = (torch.as_tensor(one) for one in data)
-        chosen = _spread(len(x), count)
+        chosen = spread(len(x), count)
         return x[chosen], y[chosen] if len(y) == len(x) else y, len(x), ()
     if isinstance(data, DataLoader) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        return _first(data, count)
+    if isinstance(data, tuple | list) and data and _is_batch(data[0]):
         return _first(data, count)
     if not len(data):  # type: ignore[arg-type]
         raise UserError("the data set is empty")
     pairs: list[tuple[Tensor, Tensor]] = []
     unreadable: list[str] = []
-    for index in _spread(len(data), count):  # type: ignore[arg-type]
+    for index in spread(len(data), count):  # type: ignore[arg-type]
         try:
             pairs.append(_pair(data[int(index)]))  # type: ignore[index]
         except UserError:
@@ -127,6 +129,12 @@ def _enough(batches: Iterable[Any], count: int) -> Iterator[Any]:
         seen += len(batch[0]) if isinstance(batch, tuple | list) and batch else 1
         if seen >= count:
             return
+
+
+def _is_batch(example: Any) -> bool:
+    """Whether it is many inputs with as many labels."""
+    pair = isinstance(example, tuple | list) and len(example) == 2 and all(isinstance(one, Tensor) for one in example)
+    return pair and example[0].ndim > 1 and example[1].ndim > 0 and len(example[0]) == len(example[1])
 
 
 def _pair(example: Any) -> tuple[Tensor, Tensor]:
@@ -197,7 +205,7 @@ def _entropy(y: Tensor) -> float:
     return -sum(one / len(y) * math.log(one / len(y)) for one in counts if one)
 
 
-def _spread(total: int, count: int) -> Tensor:
+def spread(total: int, count: int) -> Tensor:
     """At most `count` places of `total`, evenly apart, shuffled the same way every time."""
     evenly = torch.arange(total) if total <= count else torch.linspace(0, total - 1, count).round().long()
     return evenly[_order(len(evenly))]

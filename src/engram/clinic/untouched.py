@@ -1,6 +1,7 @@
 """Run a network without leaving a trace in it: mode flags, buffers, gradients and every generator are put back."""
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,5 +59,8 @@ def untouched(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[Non
 
 @contextmanager
 def _eagerly() -> Iterator[None]:
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing the compiler takes seconds
+        yield
+        return
     with torch.compiler.set_stance("force_eager"):
         yield

@@ -12,6 +12,7 @@ Facts:
     when: `before` (once, on the untrained network), `during` (after every moment that has more than a loss), or `after`
         (once, when training ends).
     level: the lowest of `quick`, `standard` and `full` at which it runs.
+    of_trained: whether a check of `before` also says something of a network that was trained already.
     causes: the diagnoses that it may be the cause of.
     measure: where the common measurements do not do, a function `(Subject) -> Mapping | None` that measures on copies
         of the network; its result is `history.own(name)`. It runs with torch's generators put back afterwards. None:

@@ -10,6 +10,8 @@ begins at zero would have no gradient on anything.
 Healthy: batch norm mixes examples while training and on purpose; in eval mode it must not, and batch norm without
 running statistics, which does, is a warning. Networks whose task is the batch (retrieval, contrast) mix on purpose.
 
+What it cannot see: a mixture in training mode only; inputs that are whole numbers, which have no gradient.
+
 Karpathy 2019, A recipe for training neural networks, "use backprop to chart dependencies". Braiek and Khomh 2022,
 TheDeepChecker, arXiv:2204.00694 (instance independence).
 """

@@ -10,6 +10,8 @@ perfect answer, one-hot, is near zero where probabilities are right and near tha
 Healthy: scores; log-probabilities (softmax of them gives them back); probabilities with a loss that wants them, such as
 the negative log of the one that counts.
 
+What it cannot see: probabilities that a loss of one's own takes a softmax of only sometimes.
+
 Humbatova et al. 2020, Taxonomy of real faults in deep learning systems, ICSE, "missing or redundant softmax"; UMLAUT
 (Schoop et al. 2021, CHI) checks the layer's name, this the numbers.
 """

@@ -11,6 +11,8 @@ is not enough: behind a last layer or a residual branch that begins at zero, the
 Healthy: residual branches that begin at zero; frozen bodies, which are information; heads that only training has; a
 bias before batch norm, whose gradient is rounding and not zero.
 
+What it cannot see: a part that only other inputs than the probe's sixteen would call.
+
 SageMaker Debugger's UnchangedTensor; torch's DistributedDataParallel raises an error for the same with
 find_unused_parameters off. Humbatova et al. 2020, Taxonomy of real faults, ICSE.
 """

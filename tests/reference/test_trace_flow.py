@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from engram import models
 from engram.errors import UserError
 from engram.layers.auxiliary import with_auxiliary_heads
+from engram.layers.max_pool import HalvingMaxPool
 from engram.trace.flow import flow, length
 from engram.trace.page import page
 from engram.trace.untouched import untouched
@@ -130,6 +131,17 @@ class Headed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.end(self.two(self.one(x)))
+
+
+def test_a_pooling_of_our_own_is_one_too():
+    """On few channels in channels-last memory it is a function of its own, without gradients inside."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), HalvingMaxPool(2), nn.Flatten(), nn.Linear(18, 3))
+    x = torch.randn(1, 1, 6, 6)
+    plain = flow(net, x).poolings[0]
+    own = flow(net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)).poolings[0]
+    assert (own.operation, own.windows, own.share) == (plain.operation, plain.windows, plain.share)
+    assert np.allclose(own.received, plain.received, atol=1e-6)
 
 
 def test_auxiliary_heads_speak_and_nothing_else_changes():

@@ -32,6 +32,7 @@ from engram.trace.graph import INPUT, OPERATION, Edge, Node, Trace
 from engram.trace.numbers import short
 from engram.trace.record import Call, Source, record
 from engram.trace.routing import Routing, routing
+from engram.trace.rules import RULES
 from engram.trace.untouched import untouched
 
 SHORTCUTS = ("shortcut", "skip", "downsample", "identity", "projection")
@@ -196,7 +197,7 @@ def flow(
         parts=_parts(trace, calls),
         branches=_branches(trace),
         tributaries=_tributaries(trace),
-        poolings=[routing(trace, node) for node in trace.nodes if _is_pooling(trace, node)],
+        poolings=_poolings(trace, calls),
         steps=_steps(trace, calls),
         loss=float(trace.nodes[trace.outputs[0][0]].value.sum()),
         image=shown(x[0]),
@@ -405,11 +406,20 @@ def _name(node: Node) -> str:
     return node.module or node.name
 
 
-def _is_pooling(trace: Trace, node: Node) -> bool:
-    if node.kind != OPERATION or "pool" not in node.name or not node.inputs:
-        return False
-    edge = node.inputs[0]
-    return edge.gradient is not None and trace.nodes[edge.source].values[edge.output].dim() == 4
+def _poolings(trace: Trace, calls: Iterable[Call]) -> list[Routing]:
+    """The poolings of images, also those that a module does by steps of its own."""
+    kinds = {call.name: type(call.module).__name__.lower() for call in calls}
+    found = []
+    for node in trace.nodes:
+        edge = node.inputs[0] if node.inputs else None
+        if edge is None or edge.gradient is None or edge.gradient.dim() != 4 or node.value.dim() != 4:
+            continue
+        kind = kinds.get(node.module, "")
+        if "pool" in node.name:
+            found.append(routing(trace, node))
+        elif "pool" in kind and node.name not in RULES:
+            found.append(routing(trace, node, operation="max_pool2d" if "max" in kind else kind))
+    return found
 
 
 def _steps(trace: Trace, calls: Iterable[Call]) -> list[Steps]:

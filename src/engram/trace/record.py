@@ -391,7 +391,10 @@ def _step(tensor: Tensor) -> tuple[Step, int] | None:
     """The step of autograd's graph that gave a tensor, and which of its outputs it is."""
     if not tensor.requires_grad:
         return None
-    edge = get_gradient_edge(tensor)
+    try:
+        edge = get_gradient_edge(tensor)
+    except AssertionError:  # of views that a custom function makes where no gradients are taken
+        return None
     return edge.node, edge.output_nr
 
 

@@ -53,11 +53,12 @@ class Routing:
         }
 
 
-def routing(trace: Trace, node: Node) -> Routing:
+def routing(trace: Trace, node: Node, *, operation: str = "") -> Routing:
     """Who received what in a pooling of images.
 
     Args:
         node: one that reads (B, C, H, W) first, and sends a gradient back there.
+        operation: what it is, where its name does not say so.
 
     >>> import torch.nn.functional as F
     >>> import engram
@@ -74,7 +75,7 @@ def routing(trace: Trace, node: Node) -> Routing:
     channel = int(first.flatten(1).sum(1).argmax())
     return Routing(
         name=node.module or node.name,
-        operation=node.name,
+        operation=operation or node.name,
         windows="x".join(map(str, node.value.shape[2:])),
         share=float((gradient != 0).double().mean()),
         received=first.sum(0).numpy(),

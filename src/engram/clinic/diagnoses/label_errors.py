@@ -8,7 +8,7 @@ A wrong label is learned last, by heart, against all examples that look the same
 61 to 70 %. What is given is a list to look at, with its worst first, and never a verdict on one: rare and hard examples
 look the same, and the losses are those of training, in which a large network learns wrong labels too in the end.
 
-Nothing is said where the two distributions do not stand apart, as on clean data.
+Nothing is said where the two distributions do not stand apart, as on clean data, and where only few labels are wrong.
 
 Needs the review's ledger of every example, which each run of `engram train` keeps.
 
@@ -32,8 +32,9 @@ from engram.review.ledger import RECALLED, Ledger
 VISITS = 5
 """Of an example, from which its losses tell something."""
 
-APART = 2.0
-"""Distance of the two means over the root of the mean variance (d'), from which they are two groups."""
+APART = 3.0
+"""Distance of the two means over the root of the mean variance (d'): 1200 clean digits had 2.2, with 5 to 20 % of the
+labels exchanged 4.1 to 4.3, with 2 % 1.9, which is not found."""
 
 FEWEST, MOST = 5, 0.4
 """Suspects: so many at least, and at most this share; of more, labels are not the trouble."""

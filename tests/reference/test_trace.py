@@ -221,6 +221,16 @@ def test_fan_out_adds_up():
     assert trace["x"].gradient.item() == 7
 
 
+def test_an_operation_that_uses_its_input_twice_inside_is_one_wire():
+    x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    sent = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    trace = engram.trace(F.normalize, x, gradient=sent)
+    (edge,) = trace.edges
+    unit = x / 5
+    torch.testing.assert_close(edge.gradient, (sent - unit * (sent * unit).sum()) / 5, **EXACT)
+    sums_up(engram.trace(lambda x: F.normalize(x).exp().sum(), x))
+
+
 def test_what_was_broadcast_is_summed():
     trace = engram.trace(lambda x, b: (x + b).relu(), torch.ones(2, 3), torch.zeros(3))
     assert trace.consumers(trace["b"])[0].gradient.tolist() == [2, 2, 2]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from engram import __version__
-from engram.cli import compare, data, doctor, evaluate, examine, predict, report, resume, settings, show, train
+from engram.cli import compare, data, doctor, evaluate, examine, predict, report, resume, settings, show, trace, train
 from engram.errors import UserError
 
 app = App(
@@ -21,6 +21,7 @@ for verb in (
     compare.compare,
     evaluate.evaluate,
     examine.examine,
+    trace.trace,
     predict.predict,
     show.show,
     data.data,

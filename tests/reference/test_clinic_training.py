@@ -647,3 +647,69 @@ def test_decay_is_weighed_against_the_data() -> None:
     assert of(0.3, 2.3) == ["critical"]
     assert of(0.3, 2.3, norms=(10.0, 6.0)) == ["warning"]
     assert of(0.3, 0.5) == ["information"]
+
+
+class Reader(nn.Module):
+    """A recurrent layer over the sequence, and scores of its last output."""
+
+    def __init__(self, cell: nn.RNNBase) -> None:
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(cell.hidden_size, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.cell(x)[0]
+        return self.head(out[:, -1] if self.cell.batch_first else out[-1])
+
+
+def recurrent(gain: float, kind: type[nn.RNNBase] = nn.RNN, *, forget: float = 0.0) -> History:
+    torch.manual_seed(0)
+    net = Reader(kind(8, 32, batch_first=True))
+    if kind is nn.RNN:
+        nn.init.orthogonal_(net.cell.weight_hh_l0, gain)  # type: ignore[arg-type]
+    elif forget:
+        net.cell.bias_hh_l0.data[32:64] = forget  # type: ignore[index,union-attr]
+    subject = Subject(net, 0.3 * torch.randn(64, 60, 8), torch.arange(64) % 4, num_classes=4)
+    own = registry.find("diagnosis", "gradient_through_time").facts["measure"](subject)
+    return History((Moment(1, own={"gradient_through_time": own}),))
+
+
+def test_the_gradient_through_time_is_that_of_the_recurrence() -> None:
+    assert severities("gradient_through_time", recurrent(0.5)) == ["warning"]
+    assert severities("gradient_through_time", recurrent(3.0)) == ["critical"]
+    assert severities("gradient_through_time", recurrent(1.0, nn.LSTM)) == ["information"]  # as it starts, and learns
+    assert severities("gradient_through_time", recurrent(1.0, nn.LSTM, forget=3.0)) == []
+    own = recurrent(0.5).own("gradient_through_time")
+    assert own is not None
+    norms = own["layers"]["cell"]["norms"]
+    assert len(norms) == 60
+    # the matrix halves the gradient at every step back, and the slope of tanh takes a little more
+    assert 0.4 < (norms[-21] / norms[-1]) ** 0.05 < 0.5
+
+
+class Attending(nn.Module):
+    """Attention of torch's own over 16 places, with queries of any size."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size, self.mix, self.head = size, nn.MultiheadAttention(32, 4, batch_first=True), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.size * x, x, x, need_weights=False)[0].mean(1))
+
+
+def attending(size: float, step: int) -> History:
+    torch.manual_seed(0)
+    subject = Subject(Attending(size), torch.randn(16, 16, 32), torch.arange(16) % 4, num_classes=4)
+    own = registry.find("diagnosis", "attention_collapse").facts["measure"](subject)
+    assert own is not None
+    return History((Moment(step, own={"attention_collapse": own}),), Setup(total_steps=100))
+
+
+def test_attention_is_judged_by_its_entropy() -> None:
+    assert severities("attention_collapse", attending(100.0, 90)) == ["warning"]
+    assert severities("attention_collapse", attending(1e-3, 90)) == ["warning"]
+    assert severities("attention_collapse", attending(1e-3, 10)) == []  # everywhere alike, as it starts
+    assert severities("attention_collapse", attending(2.0, 90)) == []
+    own = attending(1e-3, 90).own("attention_collapse")
+    assert own is not None
+    assert [len(heads) for heads in own["heads"]] == [4]

@@ -42,7 +42,7 @@ SHAPE, CLASSES = (3, 32, 32), 10
 MOST_MACS = 80_000_000
 EPOCHS, IMAGES, BATCH = 1, 22_500, 64
 LIMIT = 25_000  # of which a tenth is kept for validation
-ROUNDS, STEPS = 5, 3
+ROUNDS, STEPS = 3, 2
 REFERENCE = "resnet20"
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 PLAIN_SECONDS = 30.0  # between two lines of progress where nothing can be redrawn
-LABEL = 13
+LABEL = 13  # columns
 
 
 class JsonSink:

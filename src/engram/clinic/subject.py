@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,9 +61,3 @@ class Subject:
             if isinstance(module, _NormBase) and not isinstance(module, SyncBatchNorm):
                 module.training = True
         return net
-
-    @cached_property
-    def scores(self) -> Tensor:
-        """(B, K) what the network gives on the probe inputs in eval mode, without a graph."""
-        with torch.no_grad():
-            return scores_of(self.copy()(self.x))

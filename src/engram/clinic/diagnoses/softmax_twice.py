@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
-from engram.clinic.subject import Subject
+from engram.clinic.subject import Subject, scores_of
 from engram.registry import register
 
 SUMS_TO_ONE = 1e-3
@@ -34,19 +34,24 @@ SUMS_TO_ONE = 1e-3
 OF_FLOOR = 0.5
 """Share of the floor from which the loss of the perfect answer cannot be rounding."""
 
+SAMPLES = 128
+"""Of the probe: the sums are the same for every example."""
+
 
 def measure(subject: Subject) -> Mapping[str, Any] | None:
     """Whether the scores are probabilities, and what the loss says of perfect ones."""
     if subject.num_classes is None:
         return None
-    scores = subject.scores.float()
-    perfect = F.one_hot(subject.y, subject.num_classes).to(scores.dtype)
+    y = subject.y[:SAMPLES]
+    with torch.no_grad():
+        scores = scores_of(subject.copy()(subject.x[:SAMPLES])).float()
+    perfect = F.one_hot(y, subject.num_classes).to(scores.dtype)
     return {
         "lowest": scores.min().item(),
         "highest": scores.max().item(),
         "sum_error": (scores.sum(1) - 1).abs().max().item(),
         "spread": scores.std().item(),
-        "loss_of_perfect": torch.as_tensor(subject.loss(perfect, subject.y)).item(),
+        "loss_of_perfect": torch.as_tensor(subject.loss(perfect, y)).item(),
     }
 
 

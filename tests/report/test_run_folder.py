@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engram.clinic import arrays
+from engram.clinic.measured import History, Moment
 from engram.errors import UserError
 from engram.report import run_folder
 
@@ -163,3 +165,18 @@ def test_names_are_shown_whole_and_harmless() -> None:
     assert run_folder.text("café 猫 🐈") == "café 猫 🐈"
     assert run_folder.text("a\x00b\x1b[31m\u202e\ud800") == "a\ufffdb\ufffd[31m\ufffd\ufffd"
     assert len(run_folder.text("x" * 500)) == 120
+
+
+def test_the_clinics_measurements_are_read_and_damage_is_told(tmp_path: Path) -> None:
+    folder = lines(tmp_path / "a", step(1))
+    assert run_folder.read(folder).probes == {}
+    path = folder / "probes" / "clinic.npz"
+    arrays.write(path, History((Moment(1, loss=2.5),)))
+    run = run_folder.read(folder)
+    assert run.probes["loss"].tolist() == [2.5]
+    assert run.notes == ()
+    path.write_bytes(path.read_bytes()[:300])
+    run = run_folder.read(folder)
+    assert run.probes == {}
+    assert len(run.notes) == 1
+    assert run.notes[0].startswith("clinic.npz could not be read: ")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engram.clinic import arrays
 from engram.errors import UserError
 
 SPLITS = ("validation", "test")
@@ -58,6 +59,7 @@ class Run:
     """Everything a run folder says; `notes` lists what was there but could not be read.
 
     `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names.
+    `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them; empty where there are none.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class Run:
     samples: bytes = b""
     review: Mapping[str, Any] = field(default_factory=dict)
     reviewed: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    probes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     heard: float | None = None
     alive: bool = False
     notes: tuple[str, ...] = ()
@@ -180,6 +183,7 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         samples=_bytes(folder / "pictures" / "samples.png", notes),
         review=_review(folder / "review.json", notes),
         reviewed=_pictures(folder / "pictures" / "review.npz", notes),
+        probes=_probes(folder / "probes" / "clinic.npz", notes),
         heard=heard,
         alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
         **_history(_events(metrics, notes)),
@@ -291,6 +295,16 @@ def _review(path: Path, notes: list[str]) -> dict[str, Any]:
         return review
     notes.append(f"{path.name} could not be read: its rows are of another form")
     return {}
+
+
+def _probes(path: Path, notes: list[str]) -> arrays.Arrays:
+    try:
+        return arrays.read(path)
+    except FileNotFoundError:
+        return {}
+    except UserError as error:
+        notes.append(text(error, limit=300))
+        return {}
 
 
 def _square(summary: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?=
 python = "$(VENV)/bin/python"
+parallel = -n auto --maxprocesses 4 --dist worksteal
 
 # Code that the caller's shell puts on the path would come before the environment's own.
 unexport PYTHONPATH PYTHONHOME
@@ -19,11 +20,11 @@ help: ## show this list
 demo: run-environment ## train on handwritten digits and print where the report lies
 	@$(python) -m engram train $(ARGS)
 
-test: check ## lint, type check and all tests
-	@$(python) -m pytest $(ARGS)
+test: check ## lint, type check and all tests, on at most four cores
+	@$(python) -m pytest $(parallel) $(ARGS)
 
 test-fast: dev-environment ## the tests without the slow ones
-	@$(python) -m pytest -m "not slow" $(ARGS)
+	@$(python) -m pytest $(parallel) -m "not slow" $(ARGS)
 
 check: dev-environment ## lint, format and type check
 	@$(python) -m ruff check

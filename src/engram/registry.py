@@ -2,7 +2,7 @@
 
 A decorator beside the builder is the whole entry: the function's name is the registry key is the command-line word.
 The packages are searched when a kind is first asked for, so that a new entry is one new file and no list to edit.
-A builder of one's own is named by its file: `mine.py:net`.
+A builder of one's own is named by its file: `mine.py:net`, a function, a class, or a network that is built already.
 """
 
 import importlib
@@ -81,7 +81,7 @@ def names(kind: str, pattern: str = "*") -> list[str]:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry of that name; `path/to/mine.py:net` is a builder in a file of the user's own.
+    """The entry of that name; `path/to/mine.py:net` is a builder in a file of the user's own, or a network in it.
 
     Raises:
         UserError: no such entry, with the nearest match; or the file or the function in it does not exist.
@@ -150,6 +150,13 @@ def _own(kind: str, name: str) -> Entry:
         own = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
         raise UserError(f"{kind} {name!r}: {file} defines no {function!r}", nearest=nearest(function, own))
     summary = (inspect.getdoc(build) or "").partition("\n")[0]
+    if kind == "model" and not isinstance(build, type) and hasattr(build, "named_parameters"):
+        made = build  # the file runs anew whenever it is asked for, and so nobody else holds this one
+
+        def build() -> Any:
+            return made
+
+        build.__module__, build.__doc__ = module.__name__, inspect.getdoc(made)
     return Entry(kind, name, build, summary, "", None)
 
 

@@ -1,8 +1,9 @@
 """The registry: names, near matches, a user's own file, and settings that are refused before anything is built."""
 
 import pytest
+import torch
 
-from engram import registry
+from engram import models, registry
 from engram.errors import UserError
 
 
@@ -29,6 +30,26 @@ def test_a_builder_in_a_file_of_ones_own(tmp_path):
         registry.find("model", f"{file}:nett")
     with pytest.raises(UserError, match="there is no file"):
         registry.find("model", "absent.py:net")
+
+
+def test_a_network_that_is_built_already_is_taken_as_it_is(tmp_path):
+    (tmp_path / "mine.py").write_text("from torch import nn\n\nnet = nn.Linear(4, 2)\nprint_it = print\n")
+    name = f"{tmp_path / 'mine.py'}:net"
+    entry = registry.find("model", name)
+    with pytest.raises(UserError, match="has no setting 'width'"):
+        registry.check_settings(entry, {"width": 3})
+    assert "linear transformation" in entry.summary
+
+    def built(seed):
+        before = torch.get_rng_state()
+        net = models.build(name, shape=(4,), num_classes=2, rng=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        return net
+
+    first, again, other = built(0), built(0), built(1)
+    assert first is not again
+    assert torch.equal(first.weight, again.weight)  # drawn by the seed, as those of any network are
+    assert not torch.equal(first.weight, other.weight)
 
 
 def test_unknown_settings_are_refused_with_the_nearest(tmp_path):

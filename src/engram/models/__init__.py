@@ -32,8 +32,8 @@ def build(
     """The network of that name for inputs of that shape.
 
     Args:
-        name: a registered name, or `path/to/mine.py:function`, which takes any of num_classes, in_channels,
-            image_size and dimensions, and settings of its own.
+        name: a registered name, or `path/to/mine.py:net`, a function or class which takes any of num_classes,
+            in_channels, image_size and dimensions, and settings of its own; or a network, which is taken as it is.
         shape: (C, *S) of one input, pixels or samples.
         settings: what the builder takes beyond that; `engram show models NAME` lists it.
         rng: where the initial weights come from; without it, torch's own generator.
@@ -41,6 +41,10 @@ def build(
     Raises:
         UserError: an unknown name or setting, a number of axes it is not made for, an input smaller than it can use.
     """
+    if rng is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+            return build(name, shape=shape, num_classes=num_classes, settings=settings)
     entry = registry.find("model", name)
     settings = settings or {}
     registry.check_settings(entry, settings, reserved=FILLED_IN)
@@ -52,12 +56,7 @@ def build(
         )
     given = {"num_classes": num_classes, "in_channels": channels, "image_size": size, "dimensions": len(size)}
     wanted = {**_accepted(entry.build, given), **settings}
-    if rng is None:
-        net = _call(entry, wanted)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-            net = _call(entry, wanted)
+    net = _call(entry, wanted)
     check_size(size, getattr(net, "smallest", entry.facts.get("smallest", 1)), name)
     return net
 

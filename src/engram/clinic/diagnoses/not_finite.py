@@ -31,9 +31,9 @@ BEFORE = 3
     "diagnosis",
     paper="Wardat, Le and Rajan 2021, DeepLocalize, section 3",
     year=2021,
-    when="during",
+    when=("before", "during"),
     level="quick",
-    causes=("underfitting", "class_collapse"),
+    causes=("underfitting", "class_collapse", "cannot_overfit_one_batch", "ignores_input"),
 )
 def not_finite(history: History) -> list[Finding]:
     """A number became infinite or no number."""
@@ -48,7 +48,9 @@ def not_finite(history: History) -> list[Finding]:
         return []
     what, where, why, cause = _first(now, layer, weights, gradients, backward)
     at_start = bool(history.losses) and not any(math.isfinite(loss) for _, loss in history.losses)
-    if cause == "weights" and at_start:
+    if cause == "weights" and not now.step:
+        why, cause = "the weights were so before any step: they were drawn, filled or loaded so", "drawn"
+    elif cause == "weights" and at_start:
         why, cause = (
             "the first loss was none already, so the network or the input made it, and a step spread it",
             "start",
@@ -64,12 +66,12 @@ def not_finite(history: History) -> list[Finding]:
         Finding(
             "not_finite",
             "critical",
-            f"{what} at step {now.step}{before}",
+            f"{what}{f' at step {now.step}' if now.step else ''}{before}",
             means=f"{why}; every weight that learns from it is lost",
             remedy=_remedy(history, cause, at_start),
-            refuted_by="the same step from the weights before it, in float64, that stays finite"
-            if cause != "input"
-            else "inputs that are all finite",
+            refuted_by={"input": "inputs that are all finite", "drawn": "weights that are all finite"}.get(
+                cause, "the same step from the weights before it, in float64, that stays finite"
+            ),
             confidence=0.99,
             step=now.step,
             where=where,
@@ -148,6 +150,8 @@ def _largest_before(history: History, now: Moment, where: tuple[str, ...]) -> fl
 def _remedy(history: History, cause: str, at_start: bool) -> Remedy:
     if cause == "input":
         return Remedy("look for missing values in the data; replace them or leave those examples out")
+    if cause == "drawn":
+        return Remedy("look at what fills the weights: an initializer of one's own, or the file they come from")
     if cause == "start":
         return Remedy("look at the network before its first step: `engram examine` names the layer that it begins in")
     if cause in ("operation", "loss") or (at_start and cause == "gradient"):

@@ -71,7 +71,8 @@ def softmax_twice(history: History) -> list[Finding]:
     if seen is None or classes is None:
         return []
     floor = math.log(math.e + classes - 1) - 1
-    if seen["lowest"] < 0 or seen["highest"] > 1 or seen["loss_of_perfect"] < OF_FLOOR * floor:
+    between = 0 <= seen["lowest"] <= seen["highest"] <= 1  # and no score is NaN
+    if not between or seen["loss_of_perfect"] < OF_FLOOR * floor:
         return []
     squashed = _squashed(history)
     if seen["sum_error"] > SUMS_TO_ONE and not squashed:

@@ -44,7 +44,10 @@ def measure(subject: Subject) -> Mapping[str, Any]:
     x, y = subject.x[:SAMPLES], subject.y[:SAMPLES]
     for _ in range(STEPS if optimizer is not None else 0):
         loss = _total(subject, net(x), y)
-        if not loss.requires_grad or not torch.isfinite(loss):
+        if not torch.isfinite(loss):  # a gradient of NaN says nothing of who it would come to
+            reached |= set(trainable)
+            break
+        if not loss.requires_grad:
             break
         net.zero_grad(set_to_none=True)
         loss.backward()

@@ -37,7 +37,7 @@ path without its error; we print it.
 """
 
 from engram.landscape.plane import Plane, Principal, principal, random_plane
-from engram.landscape.surface import Landscape, Surface, measure, surface, write
+from engram.landscape.surface import Landscape, Surface, measure, on_plane, write
 from engram.landscape.trajectory import Trajectory
 
 __all__ = [
@@ -47,8 +47,8 @@ __all__ = [
     "Surface",
     "Trajectory",
     "measure",
+    "on_plane",
     "principal",
     "random_plane",
-    "surface",
     "write",
 ]

@@ -147,7 +147,8 @@ def random_plane(net: nn.Module, *, seed: int = 0, origin: Tensor | None = None)
 def _normalized(direction: Tensor, weight: Tensor, filters: int) -> Tensor:
     """The direction with each filter as long as the weight's, filters lying along the dimension `filters`."""
     others = [one for one in range(weight.ndim) if one != filters]
-    return direction * (weight.norm(dim=others, keepdim=True) / direction.norm(dim=others, keepdim=True))
+    wanted, drawn = (torch.linalg.vector_norm(one, dim=others, keepdim=True) for one in (weight, direction))
+    return direction * (wanted / drawn)
 
 
 def _filters(module: nn.Module) -> int:

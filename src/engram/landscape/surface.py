@@ -108,7 +108,7 @@ class _OutOfTime(Exception):
     pass
 
 
-def surface(
+def on_plane(
     net: nn.Module, plane: Plane, a: Any, b: Any, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy
 ) -> Surface:
     """The loss at every a along the plane's first direction and every b along its second.
@@ -121,7 +121,7 @@ def surface(
     >>> net = nn.Linear(2, 1, bias=False)
     >>> plane = Plane(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     >>> squared = lambda output, y: output.square().mean()
-    >>> surface(net, plane, [0, 1, 2], [0, 1], torch.tensor([[1.0, 1.0]]), torch.zeros(1), loss=squared).losses.tolist()
+    >>> on_plane(net, plane, [0, 1, 2], [0, 1], torch.tensor([[1.0, 1.0]]), torch.zeros(1), loss=squared).losses.tolist()
     [[0.0, 1.0, 4.0], [1.0, 4.0, 9.0]]
     """
     with _moved(net, x, y, loss) as (loss_at, _):
@@ -143,7 +143,7 @@ def measure(
 
     Args:
         net: the network; its own weights do not matter, the path's do, and it is left as it was.
-        x, y: examples as for `surface`, in random order: as many of the first ones are taken as the time allows.
+        x, y: examples as for `on_plane`, in random order: as many of the first ones are taken as the time allows.
         seconds: what it may take at most, beyond the first evaluation.
         seed: of the random plane.
 

@@ -121,7 +121,8 @@ def on_plane(
     >>> net = nn.Linear(2, 1, bias=False)
     >>> plane = Plane(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     >>> squared = lambda output, y: output.square().mean()
-    >>> on_plane(net, plane, [0, 1, 2], [0, 1], torch.tensor([[1.0, 1.0]]), torch.zeros(1), loss=squared).losses.tolist()
+    >>> x, y = torch.tensor([[1.0, 1.0]]), torch.zeros(1)
+    >>> on_plane(net, plane, [0, 1, 2], [0, 1], x, y, loss=squared).losses.tolist()
     [[0.0, 1.0, 4.0], [1.0, 4.0, 9.0]]
     """
     with _moved(net, x, y, loss) as (loss_at, _):

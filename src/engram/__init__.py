@@ -25,6 +25,7 @@ _HOMES = {
     "ReviewStream": ("engram.review.stream", "ReviewStream"),
     "open_source": ("engram.data.open", "open_source"),
     "trace": ("engram.trace", None),
+    "attribution": ("engram.attribution", None),
     "Clinic": ("engram.clinic.clinic", "Clinic"),
     "examine": ("engram.clinic.examine", "examine"),
 }

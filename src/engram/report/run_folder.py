@@ -10,7 +10,7 @@ import re
 import time
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engram.clinic import arrays
 from engram.errors import UserError
+from engram.report import surface_file
 
 SPLITS = ("validation", "test")
 SILENCE = 600.0
@@ -59,7 +60,8 @@ class Run:
     """Everything a run folder says; `notes` lists what was there but could not be read.
 
     `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names.
-    `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them; empty where there are none.
+    `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them, `surface` is the loss
+    around the path of training, as `engram.report.surface_file` does; empty where there are none.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class Run:
     review: Mapping[str, Any] = field(default_factory=dict)
     reviewed: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     probes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    surface: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     heard: float | None = None
     alive: bool = False
     notes: tuple[str, ...] = ()
@@ -183,7 +186,8 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         samples=_bytes(folder / "pictures" / "samples.png", notes),
         review=_review(folder / "review.json", notes),
         reviewed=_pictures(folder / "pictures" / "review.npz", notes),
-        probes=_probes(folder / "probes" / "clinic.npz", notes),
+        probes=_measured(arrays.read, folder / "probes" / "clinic.npz", notes),
+        surface=_measured(surface_file.read, folder / "probes" / "surface.npz", notes),
         heard=heard,
         alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
         **_history(_events(metrics, notes)),
@@ -297,9 +301,9 @@ def _review(path: Path, notes: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _probes(path: Path, notes: list[str]) -> arrays.Arrays:
+def _measured(read: Callable[[Path], arrays.Arrays], path: Path, notes: list[str]) -> arrays.Arrays:
     try:
-        return arrays.read(path)
+        return read(path)
     except FileNotFoundError:
         return {}
     except UserError as error:

@@ -11,6 +11,7 @@ def resume(
     /,
     *,
     json: bool = False,
+    tensorboard: Path | None = None,
     settings: Annotated[dict[str, str] | None, Parameter(parse=False)] = None,
 ) -> int:
     """Go on with a run from its last saved state, exactly as if it had never stopped.
@@ -23,12 +24,15 @@ def resume(
         The run's folder.
     json
         One JSON object a line instead of text, for machines.
+    tensorboard
+        The folder of TensorBoard's event files that was given to `engram train`: its curves go on.
     """
     from engram.cli import console
     from engram.cli.train import EXIT_CODES
+    from engram.training import tensorboard as events
     from engram.training.train import resume as go_on
 
-    with console.open_console(json=json) as sink:
+    with events.opened(tensorboard) as more, console.open_console(json=json) as sink:
         given: dict[str, Any] = dict(settings or {})
-        ended = go_on(run, sinks=[sink], progress=sink.progress, **given)
+        ended = go_on(run, sinks=[sink, *more], progress=sink.progress, **given)
     return EXIT_CODES[ended.reason]

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from engram.recipe import options
 
-OWN = ("recipe", "plan", "json", "help", "version")
+OWN = ("recipe", "plan", "json", "tensorboard", "help", "version")
 """Options of the verbs themselves; every other option names a setting of the recipe."""
+
+WITH_A_VALUE = ("recipe", "tensorboard")
+"""Those of them that are followed by a word."""
 
 
 def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -24,7 +27,7 @@ def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or name in OWN:
             rest.append(word)
-            if name == "recipe" and not equals and queue:
+            if name in WITH_A_VALUE and not equals and queue:
                 rest.append(queue.pop(0))
             continue
         if not equals:

@@ -8,6 +8,7 @@ from typing import Any
 from engram import recipe as recipes
 from engram.errors import UserError
 from engram.recipe import Recipe
+from engram.training import trackio
 from engram.training.assemble import Progress, assemble, silent
 from engram.training.run import RunFolder, default_path
 from engram.training.session import Run, Session, Sink
@@ -48,7 +49,7 @@ def train(
         except BaseException:
             folder.discard()
             raise
-        return session(assembled, folder, sinks, progress).run()
+        return session(assembled, folder, (*sinks, trackio.alert), progress).run()
 
 
 def resume(
@@ -82,7 +83,7 @@ def resume(
                 f"{path} was stopped before its first state was saved",
                 then=f"engram train --recipe {path}/recipe.toml --output runs/again",
             )
-        following = session(assemble(complete, progress, resuming=True), folder, sinks, progress)
+        following = session(assemble(complete, progress, resuming=True), folder, (*sinks, trackio.alert), progress)
         following.restore()
         folder.go_on(complete)
         return following.run()

@@ -5,20 +5,20 @@
     notes = inside.write(folder, net, start=start, pool=pool, views=views, machine=machine, classes=classes)
 
 One file a kind of picture: `filters.py`, `activations.py`, `saliency.py`; `seen.py` takes examples as the network sees
-them, `survey.py` finds its layers, `pixels.py` makes small pictures of numbers. A run is worth more than its pictures:
+them, `choice.py` chooses which, `pixels.py` makes small pictures of numbers. A run is worth more than its pictures:
 what fails becomes a sentence that `write` returns. Nothing here changes the network or moves a generator on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from engram.data.pool import Pool
 from engram.training.device import Machine
 from engram.training.evaluate import Views
-from engram.training.inside import filters
+from engram.training.inside import activations, choice, filters, saliency
 from engram.training.inside.filters import Filters, first_filters
 from engram.training.inside.seen import Seen
 
@@ -38,7 +38,8 @@ def write(
 ) -> list[str]:
     """Write `pictures/filters.npz`, `activations.npz` and `saliency.npz` of a run on pictures: under 400 kB together.
 
-    Of a run on vectors, signals or volumes, nothing is written.
+    It takes about 1.5 s for ResNet-20 on a CPU core. Of a run on vectors, signals or volumes nothing is written, of a
+    perceptron no activations.
 
     Args:
         folder: the run folder.
@@ -55,15 +56,28 @@ def write(
     if len(pool.shape) != 3:
         return []
     seen = Seen(pool, views, machine, tuple(classes), None if indices is None else tuple(indices))
-    parts: dict[str, Callable[[], Any]] = {"filters": lambda: filters.write(folder, net, start, seen)}
-    notes = []
-    for name, make in parts.items():
-        try:
-            (folder / "pictures").mkdir(exist_ok=True)
-            make()
-        except Exception as error:  # the network is anybody's; whatever it raises costs these pictures and no more
-            notes.append(f"no pictures of {name}: {_line(error)}")
+    notes: list[str] = []
+    with _noting("filters", notes):
+        (folder / "pictures").mkdir(exist_ok=True)
+        filters.write(folder, net, start, seen)
+    with _noting("activations and saliency", notes):
+        macs = choice.multiply_adds(net, tuple(seen.take(seen.spread(1))[0].shape[1:]))
+        looked_at = choice.candidates(seen, macs)
+        chosen = choice.choose(net, seen, looked_at)
+        with _noting("activations", notes):
+            activations.write(folder, net, seen, chosen, looked_at)
+        with _noting("saliency", notes):
+            notes += saliency.write(folder, net, seen, chosen, macs)
     return notes
+
+
+@contextmanager
+def _noting(what: str, notes: list[str]) -> Iterator[None]:
+    """The network is anybody's; whatever it raises costs these pictures and no more."""
+    try:
+        yield
+    except Exception as error:
+        notes.append(f"no pictures of {what}: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engram.clinic import arrays
+from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History, Moment
 from engram.errors import UserError
 from engram.report import run_folder
@@ -114,6 +115,46 @@ def test_a_damaged_file_is_a_note(tmp_path: Path, make_run: Make, name: str, con
     expected = 1 if content and not (name == "recipe.toml" and content == b'["a"]') else 0  # that one is valid TOML
     assert len(run.notes) == expected
     assert all(Path(name).name in note for note in run.notes)
+
+
+def finding(**changes: object) -> dict:
+    one = Finding(
+        "dead_relus", "critical", "it is so", "it matters", Remedy("less", {"optimizer.lr": 0.1}), "more", 0.9
+    )
+    return {**one.to_dict(), **changes}
+
+
+def test_findings_are_read_in_their_order(tmp_path: Path, make_run: Make) -> None:
+    folder = make_run(tmp_path / "a", epochs=1)
+    assert run_folder.read(folder).findings == ()
+    rows = [finding(), finding(diagnosis="overfitting", severity="warning")]
+    (folder / "findings.json").write_text(json.dumps(rows))
+    run = run_folder.read(folder)
+    assert [dict(one) for one in run.findings] == rows
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"severity": "fatal"}, {"says": None}, {"remedy": {"says": "less"}}, {"where": [1]}, {"confidence": "0.5"}],
+)
+def test_findings_of_another_form_are_left_out_with_a_note(
+    tmp_path: Path, make_run: Make, changes: dict[str, object]
+) -> None:
+    folder = make_run(tmp_path / "a", epochs=1)
+    (folder / "findings.json").write_text(json.dumps([finding(**changes), finding(), "text"]))
+    run = run_folder.read(folder)
+    assert [dict(one) for one in run.findings] == [finding()]
+    assert run.notes == ("findings.json: 2 findings are of another form and left out",)
+
+
+@pytest.mark.parametrize("content", ["{", "7", "{}", "\x00"])
+def test_damaged_findings_are_a_note(tmp_path: Path, make_run: Make, content: str) -> None:
+    folder = make_run(tmp_path / "a", epochs=1)
+    (folder / "findings.json").write_text(content)
+    run = run_folder.read(folder)
+    assert run.findings == ()
+    assert "findings.json could not be read" in run.notes[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])

@@ -23,6 +23,8 @@ from engram.errors import UserError
 from engram.report import surface_file
 
 SPLITS = ("validation", "test")
+SEVERITIES = ("critical", "warning", "information")
+"""Of findings, the worst first."""
 SILENCE = 600.0
 """Seconds without a line in `metrics.jsonl` after which a run without an end is taken for dead."""
 
@@ -60,6 +62,8 @@ class Run:
     """Everything a run folder says; `notes` lists what was there but could not be read.
 
     `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names.
+    `findings` are what the clinic found, causes before their consequences and otherwise the worst first, each as
+    `engram.clinic.finding.Finding.to_dict` writes it.
     `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them, `surface` is the loss
     around the path of training, as `engram.report.surface_file` does; empty where there are none.
     """
@@ -81,6 +85,7 @@ class Run:
     samples: bytes = b""
     review: Mapping[str, Any] = field(default_factory=dict)
     reviewed: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    findings: tuple[Mapping[str, Any], ...] = ()
     probes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     surface: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     heard: float | None = None
@@ -186,6 +191,7 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         samples=_bytes(folder / "pictures" / "samples.png", notes),
         review=_review(folder / "review.json", notes),
         reviewed=_pictures(folder / "pictures" / "review.npz", notes),
+        findings=_findings(folder / "findings.json", notes),
         probes=_measured(arrays.read, folder / "probes" / "clinic.npz", notes),
         surface=_measured(surface_file.read, folder / "probes" / "surface.npz", notes),
         heard=heard,
@@ -309,6 +315,40 @@ def _measured(read: Callable[[Path], arrays.Arrays], path: Path, notes: list[str
     except UserError as error:
         notes.append(text(error, limit=300))
         return {}
+
+
+FINDING = {
+    "diagnosis": str, "severity": str, "step": int, "where": list, "says": str, "seen": dict, "means": str,
+    "remedy": dict, "refuted_by": str, "confidence": int | float, "consequence_of": list,
+}  # fmt: skip
+"""What a finding holds, by name; its remedy holds a text and a change."""
+
+
+def _findings(path: Path, notes: list[str]) -> tuple[Mapping[str, Any], ...]:
+    content = _text(path, notes)
+    try:
+        rows = json.loads(content) if content else []
+    except ValueError as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return ()
+    if not isinstance(rows, list):
+        notes.append(f"{path.name} could not be read: it holds a {type(rows).__name__}, not a list")
+        return ()
+    whole = [row for row in rows if _is_finding(row)]
+    if len(whole) < len(rows):
+        left = len(rows) - len(whole)
+        notes.append(f"{path.name}: {left} finding{'s are' if left > 1 else ' is'} of another form and left out")
+    return tuple(whole)
+
+
+def _is_finding(row: Any) -> bool:
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in FINDING.items()):
+        return False
+    remedy = row["remedy"]
+    if row["severity"] not in SEVERITIES:
+        return False
+    words = all(isinstance(one, str) for one in (*row["where"], *row["consequence_of"]))
+    return words and isinstance(remedy.get("says"), str) and isinstance(remedy.get("change"), dict)
 
 
 def _square(summary: Mapping[str, Any]) -> bool:

@@ -178,12 +178,14 @@ def carry_out(trial: Trial, given: Pictures) -> Outcome:
     data = {"counts": {"train": torch.bincount(y, minlength=K).tolist()}, **trial.facts}
     setup = Setup(total_steps=total, batch_size=trial.batch, num_classes=K, data=data)
     # all diagnoses are asked, at the rates of the standard level
-    clinic = Clinic(net, optimizer, probe=(x, y), level="full", loss=mean_loss, setup=setup)
+    ledger = Ledger(len(y))
+    facts = {"ledger": ledger}
+    clinic = Clinic(net, optimizer, probe=(x, y), level="full", loss=mean_loss, setup=setup, facts=facts)
     clinic.rates = LEVELS["standard"]
     told: list[Finding] = list(clinic.examine())
     before = oracles.Before.of(net, x, y, trial.loss)
     record = recorded.Record.of(net, optimizer, pictures, trial.loss)
-    ledger, base = Ledger(len(y)), [group["lr"] for group in optimizer.param_groups]
+    base = [group["lr"] for group in optimizer.param_groups]
     order = torch.empty(0, dtype=torch.long)
     # what each example cost is only kept where it is asked for, as it takes a third of a small network's time
     remembers = trial.kind != "sick" or pictures.flipped is not None
@@ -226,8 +228,7 @@ def carry_out(trial: Trial, given: Pictures) -> Outcome:
             record.passes.append(figures)
             told += clinic.judged(step / each, *figures)
     told += clinic.finish()
-    history = _with_ledger(clinic.history, net, x, y, ledger)
-    told += [one for name in ("label_errors", "forgetting") for one in registry.find("diagnosis", name).build(history)]
+    history = clinic.history
     measured = oracles.measure(net, pictures, trial.loss, before, seen)
     measured |= oracles.harm_of_going_on(held)
     own = history.own("label_errors")
@@ -276,17 +277,6 @@ def judge_again(history: History, ledger_findings: bool = True) -> list[list[Any
 def _times(entry: registry.Entry) -> tuple[str, ...]:
     when = entry.facts.get("when", "during")
     return (when,) if isinstance(when, str) else tuple(when)
-
-
-def _with_ledger(history: History, net: nn.Module, x: Tensor, y: Tensor, ledger: Ledger) -> History:
-    """The last moment with what the diagnoses of the ledger measure."""
-    subject = Subject(net, x[:2], y[:2], num_classes=K, facts={"ledger": ledger})
-    own = dict(history.moments[-1].own)
-    for name in ("label_errors", "forgetting"):
-        found = registry.find("diagnosis", name).facts["measure"](subject)
-        if found is not None:
-            own[name] = found
-    return replace(history, moments=(*history.moments[:-1], replace(history.moments[-1], own=own)))
 
 
 def _judge(

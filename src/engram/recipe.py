@@ -63,6 +63,7 @@ class Training:
         "epochs without a better validation result before stopping (none: run to the end)", None
     )
     save_every: float = _about("seconds between saved states inside an epoch", 60.0)
+    clinic: str = _about("how closely faults are looked for: auto, none, quick, standard or full", "auto")
 
 
 @dataclass(frozen=True)
@@ -327,6 +328,7 @@ def _check(recipe: Recipe) -> None:
         if not holds:
             raise UserError(f"{name} cannot be {value}", allowed=allowed)
     words = [
+        ("clinic", training.clinic, ("auto", "none", "quick", "standard", "full")),
         ("device.precision", recipe.device.precision, ("auto", "float32", "bfloat16")),
         ("device.memory_format", recipe.device.memory_format, ("auto", "channels_last", "contiguous")),
         ("device.allocator", recipe.device.allocator, ("auto", "system")),

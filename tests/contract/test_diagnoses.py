@@ -72,12 +72,8 @@ def test_numbers_at_their_limits_raise_nothing(name: str, value: float) -> None:
         Layer(f"{place}", kind, place, value, value, value, 1.0, value, 4, dead=4, saturated=1.0, probed=1024)
         for place, kind in enumerate(["Conv2d", "ReLU", "Linear", "Tanh", "Linear", "ReLU", "Linear"])
     )
-    moments = tuple(
-        Moment(
-            step, value, 0.1, value, layers=layers, probe=Probe(value, value, 0.1, (1.0, 0.0), (0.5, 0.5), value, value)
-        )
-        for step in range(6)
-    )
+    probe = Probe(value, value, 0.1, (1.0, 0.0), (0.5, 0.5), (0.5, 0.5), value, value)
+    moments = tuple(Moment(step, value, 0.1, value, layers=layers, probe=probe) for step in range(6))
     for finding in registry.find("diagnosis", name).build(History(moments, Setup(num_classes=2, total_steps=6))):
         assert finding.diagnosis == name
         assert str(finding)

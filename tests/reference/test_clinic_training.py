@@ -621,6 +621,16 @@ def test_rates_that_are_too_low_are_judged_between_warm_up_and_decay() -> None:
     assert of(0.0, lambda step: 0.1) == []  # nothing moves: not the rate's doing
 
 
+def test_answers_are_held_against_the_labels_of_the_examples_that_were_answered() -> None:
+    def asked(predicted: float, labelled: float) -> list[str]:
+        probe = Probe(0.1, 0.1, 0.98, (predicted, 1 - predicted), (labelled, 1 - labelled), (0.1, 0.9))
+        moments = tuple(Moment(step, probe=probe) for step in (50, 75, 100))
+        return severities("class_collapse", History(moments, Setup(num_classes=2, total_steps=100)))
+
+    assert asked(0.95, 0.94) == []  # right answers to examples that hold more of the class than the data do
+    assert asked(0.95, 0.10) == ["critical"]
+
+
 def test_eval_mode_is_compared_once_the_averages_have_arrived() -> None:
     def of(train_loss: float, eval_loss: float, first: int = 60) -> list[str]:
         moments = tuple(Moment(first + step, probe=Probe(train_loss, eval_loss)) for step in range(3))

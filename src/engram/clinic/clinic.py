@@ -52,8 +52,9 @@ class Rates:
 LEVELS = {"quick": Rates(50, 500), "standard": Rates(10, 100), "full": Rates(1, 20)}
 """A probe costs about as much as a step of 128, the norms a hundredth of one (ResNet-20 on a CPU)."""
 
-KEPT_LOSSES = 2000
-"""Moments that hold a loss and nothing else: older ones are thinned out, or a long run would fill the memory."""
+KEPT_LOSSES, KEPT_MEASURED = 2000, 300
+"""Moments that hold a loss and nothing else, and moments at which weights or layers were measured: from twice as many
+on, every other of the older ones is thinned out, or a long run would fill the memory."""
 
 
 class Clinic:
@@ -68,6 +69,7 @@ class Clinic:
         loss: mean loss of the network's output and labels.
         autocast: makes the context of mixed precision in which the network is trained.
         setup: what is known of the run; what is not given is found out where it can be.
+        facts: what single diagnoses can use besides: `ledger`, the review's memory of every example, and their `names`.
 
     Raises:
         UserError: no network, one without parameters, an unknown level, or probe data that it cannot take.
@@ -95,11 +97,12 @@ class Clinic:
         loss: Loss = cross_entropy,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         setup: Setup | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         if level not in LEVELS:
             raise unknown("level", level, LEVELS)
         self.net, self.level, self.rates = inner(net), level, LEVELS[level]
-        self.loss, self.autocast = loss, autocast
+        self.loss, self.autocast, self.facts = loss, autocast, dict(facts or {})
         self.optimizers = _listed(optimizer)
         self.steps = 0
         self.listens = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
@@ -150,23 +153,41 @@ class Clinic:
         self._moments.append(self._measure(step=self.steps, parameters=True, when="before"))
         return self._ask("before")
 
+    def take_up(
+        self, findings: Iterable[Finding], rows: Iterable[Mapping[str, Any]], measured: Iterable[Moment] = ()
+    ) -> None:
+        """Go on where an earlier process stopped watching: what it found is not said again unless it gets worse.
+
+        Args:
+            rows: lines of its metrics.jsonl.
+            measured: what it measured, as far as it was kept.
+        """
+        for one in findings:
+            self._found.setdefault(one.diagnosis, []).append(one)
+        for row in rows:
+            self._note(row)
+        self._bring({})
+        self._moments = sorted([*measured, *self._moments], key=lambda one: one.step)
+
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> list[Finding]:
         """Take in the lines of a run's metrics.jsonl, as if it had been watched; what is found in them."""
         found: list[Finding] = []
         for row in rows:
-            if row.get("event") == "step":
-                self.steps = row["step"]
-                self._losses.append((row["step"], row["loss"], row["lr"]))
-            elif row.get("event") == "epoch":
-                self.steps, train, validation = row["step"], row["train"], row["validation"] or {}
-                found += self.judged(
-                    row["epoch"],
-                    train["loss"],
-                    train.get("accuracy"),
-                    validation.get("loss"),
-                    validation.get("accuracy"),
-                )
+            self._note(row)
+            if row.get("event") == "epoch":
+                found += self._ask("during")
         return found
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        """Take in one line of metrics.jsonl."""
+        if row.get("event") == "step":
+            self.steps = row["step"]
+            self._losses.append((row["step"], row["loss"], row["lr"]))
+        elif row.get("event") == "epoch":
+            self.steps, train, validation = row["step"], row["train"], row["validation"] or {}
+            figures = train["loss"], train.get("accuracy"), validation.get("loss"), validation.get("accuracy")
+            self._bring({})
+            self._moments.append(Moment(self.steps, figures=Figures(row["epoch"], *figures)))
 
     def step(self, loss: float | Tensor | None = None, *, lr: float | None = None) -> list[Finding]:
         """To be called once a step, after the optimiser's; of a step in parts it may be called with every part.
@@ -322,10 +343,16 @@ class Clinic:
         self._thin()
 
     def _thin(self) -> None:
-        """Leave out every other of the older moments that hold a loss alone."""
-        light = [place for place, one in enumerate(self._moments) if not (one.weights or one.layers or one.figures)]
-        if len(light) > 2 * KEPT_LOSSES:
-            gone = set(light[:-KEPT_LOSSES:2])
+        """Leave out every other of the older moments, of those with a loss alone and of those with measurements."""
+        gone: set[int] = set()
+        for kept, of_kind in (
+            (KEPT_LOSSES, lambda one: not (one.weights or one.layers or one.figures)),
+            (KEPT_MEASURED, lambda one: one.weights and not (one.layers or one.figures)),
+            (KEPT_MEASURED, lambda one: one.layers and not one.figures),
+        ):
+            places = [place for place, one in enumerate(self._moments) if of_kind(one)]
+            gone |= set(places[1:-kept:2]) if len(places) > 2 * kept else set()
+        if gone:
             self._moments = [one for place, one in enumerate(self._moments) if place not in gone]
 
     def _measure(self, *, step: int, when: str, parameters: bool = False) -> Moment:
@@ -347,7 +374,7 @@ class Clinic:
                     self.net, optimized=self._optimized(), gradients=probed.gradients, updates={}, norms=read
                 )
                 moment = replace(moment, weights=weights)
-        subject = Subject(self.net, x, y, self.loss, classes, self._optimized())
+        subject = Subject(self.net, x, y, self.loss, classes, self._optimized(), self.facts)
         own: dict[str, Mapping[str, Any]] = {}
         for entry in self._entries(when):
             measure = entry.facts.get("measure")

@@ -75,6 +75,7 @@ class Probe:
     loss_eval: float  # as evaluation has it
     accuracy: float | None = None  # as evaluation has it; None where outputs are no scores of classes
     predicted: tuple[float, ...] = ()  # share of the predictions each class got
+    labelled: tuple[float, ...] = ()  # share of the labels each class has, among the examples of these predictions
     given: tuple[float, ...] = ()  # share of the labels each class has, among all examples of the probe
     output_mean: float = 0.0
     output_std: float = 0.0

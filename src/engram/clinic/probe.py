@@ -304,14 +304,15 @@ def _whole(
         if num_classes is not None:
             guesses = scores_of(evaluated).argmax(1)
             numbers["accuracy"] = (guesses == y[: len(guesses)]).float().mean()
-            for name, classes in (("predicted", guesses), ("given", y)):
+            for name, classes in (("predicted", guesses), ("labelled", y[: len(guesses)]), ("given", y)):
                 shares = torch.bincount(classes, minlength=num_classes) / len(classes)
                 numbers |= {f"{name}{one}": share for one, share in enumerate(shares)}
     return numbers
 
 
 def _probe(told: Mapping[str, float], num_classes: int | None) -> Probe:
-    shares = {name: tuple(told[f"{name}{one}"] for one in range(num_classes or 0)) for name in ("predicted", "given")}
+    kinds = ("predicted", "labelled", "given")
+    shares = {name: tuple(told[f"{name}{one}"] for one in range(num_classes or 0)) for name in kinds}
     return Probe(
         told["loss"], told["loss_eval"], told.get("accuracy"), output_mean=told.get("mean", 0.0),
         output_std=told.get("std", 0.0), **shares,

@@ -60,6 +60,9 @@ class StudySession(Session):
     def describe_network(self) -> None:
         """`engram show models` tells it."""
 
+    def look_on(self) -> None:
+        """A study measures its arms; `engram examine` looks for faults in a run of it."""
+
     def save_pictures(self, shown: list[int]) -> None:
         """Pictures are for the page, which a study's run has none of."""
 

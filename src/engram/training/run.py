@@ -1,7 +1,7 @@
 """The run folder: where everything about one run lies, so that it can be told, shown, resumed and repeated.
 
-    recipe.toml command.txt environment.json card.json network.json metrics.jsonl
-    weights/{best,last}.safetensors state/last.pt evaluation/ pictures/ report.html
+    recipe.toml command.txt environment.json card.json network.json metrics.jsonl findings.json
+    weights/{best,last}.safetensors state/last.pt evaluation/ pictures/ probes/ report.html
 
 Files are replaced in one step or appended a line at a time, so that a killed run leaves a folder that can go on.
 """

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from engram import accounting, atomic
+from engram.clinic.finding import Finding
 from engram.data import card
 from engram.errors import UserError
 from engram.report import live, page
@@ -24,6 +25,7 @@ from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
 from engram.training.loop import train as events_of
 from engram.training.run import RunFolder, unwritable
 from engram.training.threads import StepTimeWatch
+from engram.training.watch import Watch
 
 Sink = Callable[[Mapping[str, Any]], None]
 """Gets every row that goes into metrics.jsonl, and rows of its own: header, notice, closing."""
@@ -42,6 +44,7 @@ class Run:
     classes: tuple[str, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def report(self) -> Path:
@@ -60,6 +63,7 @@ class Session:
         self.resumed = False
         self.interrupted = False
         self.evaluations: dict[str, dict[str, Any]] = {}
+        self.watch = Watch(assembled, folder, self.say)
 
     @property
     def path(self) -> Path:
@@ -97,8 +101,8 @@ class Session:
             raise UserError(
                 f"no space left for {self.path}; {kept}", then=f"free some space, then engram resume {self.path}"
             ) from None
-        net = self.best_net()
-        return Run(self.path, reason, net, self.assembled.description.classes, self.folder.rows(), self.evaluations)
+        rows, classes = self.folder.rows(), self.assembled.description.classes
+        return Run(self.path, reason, self.best_net(), classes, rows, self.evaluations, self.watch.findings)
 
     def open(self) -> None:
         """Everything that is written and said before the first step."""
@@ -121,7 +125,12 @@ class Session:
         else:
             self.say({"event": "start", **self.lengths()})
             self.save()  # so that a run that fails at once has a state to tell from, and a full disk shows now
+        self.look_on()
         self.started = time.perf_counter()
+
+    def look_on(self) -> None:
+        """Let the clinic watch from here on."""
+        self.watch.open(resumed=self.resumed)
 
     def lengths(self) -> dict[str, Any]:
         """How long the run is, for the rows that open it."""
@@ -173,6 +182,7 @@ class Session:
             now = time.perf_counter()
             match event:
                 case Step():
+                    self.watch.step(event)
                     examples += event.examples
                     computing += event.seconds
                     epoch_examples += event.examples
@@ -196,6 +206,7 @@ class Session:
                         self.save_weights("best")
                     self.describe_review()
                     self.say(row)
+                    self.watch.epoch(event)
                     self.save()
                     epoch_examples, epoch_seconds = 0, 0.0
                 case NotFinite():
@@ -263,6 +274,7 @@ class Session:
             self.say({"event": "threads", "step": step, "threads": torch.get_num_threads(), "why": decision.reason})
 
     def not_finite(self, event: NotFinite) -> tuple[str, str]:
+        self.watch.broken()
         rate = self.assembled.state.optimizer.param_groups[0]["initial_lr"]
         message = (
             f"the {event.what} became infinite or not a number at step {event.step}; the weights of step "
@@ -283,12 +295,19 @@ class Session:
         )
         self.save_ledger()
         self.save_pictures(self.describe_review())
+        self.watch.close(finished=reason in ("finished", "early_stopping"))
         if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
             self.evaluate()
         self.write_report()
         self.tell(row)
         lines = telling.closing(
-            self.assembled, self.path, self.folder.rows(), self.evaluations, reason=reason, message=message
+            self.assembled,
+            self.path,
+            self.folder.rows(),
+            self.evaluations,
+            self.watch.findings,
+            reason=reason,
+            message=message,
         )
         self.tell({"event": "closing", "lines": lines})
 

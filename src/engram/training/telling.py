@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from engram.clinic.finding import Finding
 from engram.layers.auxiliary import PREFIX, AuxiliaryHeads
 from engram.training.assemble import Assembled
 
@@ -74,6 +75,7 @@ def closing(
     path: Path,
     rows: Sequence[Mapping[str, Any]],
     evaluations: Mapping[str, Mapping[str, Any]],
+    findings: Sequence[Finding] = (),
     *,
     reason: str,
     message: str,
@@ -83,6 +85,7 @@ def closing(
     Args:
         rows: those of metrics.jsonl.
         evaluations: metrics by split.
+        findings: of the clinic, to be read from the top.
     """
     lines: Lines = [(reason.replace("_", " "), message)] if message else []
     best = assembled.state.best
@@ -100,7 +103,14 @@ def closing(
         if assembled.peak_gflops:
             speed += f" ({100 * gflops / assembled.peak_gflops:.0f} % of this machine's matrix products)"
     lines.append(("time", f"{seconds:,.0f} s{speed}"))
+    lines += [] if not findings else [("findings", found(findings))]
     lines += [("folder", str(path)), ("report", str(path / "report.html"))]
     done = reason in ("finished", "early_stopping")
     lines.append(("next", f"engram predict {path} IMAGE" if done else f"engram resume {path}"))
     return lines
+
+
+def found(findings: Sequence[Finding], most: int = 4) -> str:
+    """The findings' names with how bad they are, those to be read first first."""
+    told = [f"{one.title} ({one.severity})" for one in findings[:most]]
+    return ", ".join(told) + (f" and {len(findings) - most} more" if len(findings) > most else "")

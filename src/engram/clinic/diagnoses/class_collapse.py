@@ -112,4 +112,5 @@ def _favourite(moment: Moment) -> tuple[float, float]:
         return 0.0, 1.0
     share = max(moment.probe.predicted)
     place = moment.probe.predicted.index(share)
-    return share, moment.probe.given[place] if place < len(moment.probe.given) else 0.0
+    # of the very examples that were answered: sixty of them may well hold twice a class's share
+    return share, moment.probe.labelled[place] if place < len(moment.probe.labelled) else 0.0

@@ -1,0 +1,191 @@
+"""The clinic in a run: it looks on while the network is trained, and what it finds is said, written and shown.
+
+Findings are rows of metrics.jsonl as they are found, and together `findings.json`, causes before their consequences;
+what was measured is `probes/clinic.npz`. Nothing of this changes a weight, and nothing that goes wrong in it ends a
+run: it is said once, and the run goes on unwatched.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from engram.clinic import arrays, moments
+from engram.clinic.clinic import Clinic
+from engram.clinic.finding import Finding
+from engram.clinic.measured import Moment, Setup
+from engram.clinic.probe import UNIT_SAMPLES
+from engram.clinic.probe_data import spread
+from engram.errors import UserError
+from engram.training.assemble import Assembled
+from engram.training.events import Epoch, Step
+from engram.training.run import RunFolder
+
+Say = Callable[[dict[str, Any]], None]
+
+SHORT = 1000
+"""Steps below which `auto` is the quick level: the first measurements come close together, and weigh more there."""
+
+PROBED_BATCHES = 8
+"""Batches that the probe may be as large as: it is run forward, and a step costs three times that."""
+
+PROBE_BYTES = 64_000_000
+
+FILE, MEASURED = "findings.json", "probes/clinic.npz"
+
+
+class Watch:
+    """The clinic of one run, from its first step, or its last saved state, to its end.
+
+    Args:
+        say: gets rows for metrics.jsonl and every sink: findings, and a notice where the clinic fails.
+    """
+
+    def __init__(self, assembled: Assembled, folder: RunFolder, say: Say) -> None:
+        self.assembled, self.folder, self.say = assembled, folder, say
+        self.clinic: Clinic | None = None
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Everything found so far, to be read from the top."""
+        return [] if self.clinic is None else self.clinic.findings
+
+    def open(self, *, resumed: bool) -> None:
+        """Look at the network before its first step, or take up what was found before it was stopped."""
+        level = self.assembled.recipe.training.clinic
+        if level == "none":
+            return
+        self._safely(lambda: self._begin(level, resumed=resumed))
+
+    def step(self, event: Step) -> None:
+        """One update was made."""
+        self._ask(lambda clinic: clinic.step(event.loss, lr=event.lr))
+
+    def epoch(self, event: Epoch) -> None:
+        """A pass has ended, and was measured."""
+        train, validation = event.train, event.validation or {}
+        self._ask(
+            lambda clinic: clinic.judged(
+                event.epoch,
+                train["loss"],
+                train.get("accuracy"),
+                validation.get("loss"),
+                validation.get("accuracy"),
+            )
+        )
+        self._safely(self.write)
+
+    def broken(self) -> None:
+        """Something is not finite: where does it begin?"""
+        self._ask(lambda clinic: clinic.look())
+
+    def close(self, *, finished: bool) -> None:
+        """The last look, where training has come to its end, and the files."""
+        if finished:
+            self._ask(lambda clinic: clinic.finish())
+        self._safely(self.write)
+        if self.clinic is not None:
+            self.clinic.close()
+
+    def write(self) -> None:
+        """`findings.json`, and `probes/clinic.npz`."""
+        if self.clinic is None:
+            return
+        self.folder.write_json(FILE, [one.to_dict() for one in self.clinic.findings])
+        arrays.write(self.folder.path / MEASURED, self.clinic.history)
+
+    def _begin(self, level: str, *, resumed: bool) -> None:
+        assembled, state = self.assembled, self.assembled.state
+        if level == "auto":
+            level = "quick" if state.reviewer.total_steps < SHORT else "standard"
+        pool = assembled.prepared.train
+        count = min(UNIT_SAMPLES, PROBED_BATCHES * state.reviewer.batch_size, PROBE_BYTES // _bytes(assembled))
+        stored, y = next(iter(pool.batches([spread(len(pool), max(2, count))])))
+        self.clinic = Clinic(
+            state.net,
+            state.optimizer,
+            probe=(assembled.views(stored, torch.float32)[0], y),
+            level=level,
+            autocast=assembled.machine.autocast,
+            setup=Setup(
+                total_steps=state.reviewer.total_steps,
+                steps_per_pass=state.reviewer.steps_per_pass,
+                examples=len(pool),
+                batch_size=state.reviewer.batch_size,
+                data=self._data(),
+            ),
+            facts={"ledger": state.reviewer.ledger, "names": _Names(pool)},
+        )
+        if resumed:
+            self.clinic.take_up(self._found_before(), self.folder.rows(), self._measured_before())
+            self.clinic.steps = state.step
+        else:
+            self._tell(self.clinic.examine())
+            self.write()
+
+    def _found_before(self) -> list[Finding]:
+        """What the run's file says was found up to the step that it goes on from."""
+        try:
+            rows = json.loads((self.folder.path / FILE).read_text(encoding="utf-8"))
+            return [one for one in map(Finding.from_dict, rows) if one.step <= self.assembled.state.step]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return []
+
+    def _measured_before(self) -> list[Moment]:
+        try:
+            kept = arrays.read(self.folder.path / MEASURED)
+        except (UserError, OSError):
+            return []
+        found = [*moments.layered(kept), *moments.weighed(kept)]
+        return [one for one in found if one.step <= self.assembled.state.step]
+
+    def _data(self) -> dict[str, Any]:
+        unreadable = tuple(f"{one.name}: {one.why}" for one in self.assembled.prepared.unreadable)
+        try:
+            card = json.loads((self.folder.path / "card.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            card = {}
+        return {**(card if isinstance(card, dict) else {}), "unreadable": unreadable}
+
+    def _ask(self, question: Callable[[Clinic], list[Finding]]) -> None:
+        clinic = self.clinic
+        if clinic is not None:
+            self._safely(lambda: self._tell(question(clinic)))
+
+    def _tell(self, found: list[Finding]) -> None:
+        for one in found:
+            self.say({"event": "finding", "step": one.step, "finding": one.to_dict()})
+        if found:
+            self.write()
+
+    def _safely(self, do: Callable[[], None]) -> None:
+        """Whatever fails here is said, and the run goes on without the clinic."""
+        try:
+            do()
+        except OSError:
+            raise  # a full disk is the run's affair
+        except Exception as error:
+            said = error.given if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.say({"event": "notice", "text": f"the clinic looks no further: {said}"})
+            if self.clinic is not None:
+                self.clinic.close()
+            self.clinic = None
+
+
+class _Names:
+    """The examples' names by index, told only when asked: a streamed set has millions."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getitem__(self, index: int) -> str:
+        return self.pool.name(index)
+
+
+def _bytes(assembled: Assembled) -> int:
+    """Of one example as the network sees it."""
+    return 4 * max(1, torch.Size(assembled.prepared.shape).numel())

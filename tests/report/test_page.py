@@ -17,6 +17,7 @@ import pytest
 import vl_convert
 
 from engram import report
+from engram.clinic.finding import Finding, Remedy
 from engram.report import page, run_folder, sections, zoom
 from engram.report.sections import forgotten, review
 
@@ -358,6 +359,36 @@ def test_several_runs_share_a_page(tmp_path: Path, make_run: Make) -> None:
     assert "optimizer.lr" in words
     assert "seed" not in shown.words("th")
     assert "http" not in re.sub(r"<script.*?</script>", "", path.read_text(), flags=re.DOTALL).replace("http-equiv", "")
+
+
+def test_several_runs_show_their_findings_beside_each_other(tmp_path: Path, make_run: Make) -> None:
+    def found(diagnosis: str, severity: str) -> dict:
+        remedy = Remedy("try less", {"optimizer.lr": 0.1})
+        return Finding(diagnosis, severity, "seen", "means", remedy, "otherwise", 0.5).to_dict()
+
+    runs = [make_run(tmp_path / name, epochs=1) for name in "abcd"]
+    assert "Findings" not in read(report.write_many(runs[:2], tmp_path / "0.html")).words("h2")
+    rows = [
+        [found("dead_relus", "critical"), found("unused_parameters", "warning"), found("unused_parameters", "warning")],
+        [found("dead_relus", "warning"), found("<b>bold</b>", "critical"), found("class_imbalance", "information")],
+        [],
+    ]
+    for run, findings in zip(runs, rows, strict=False):
+        (run / "findings.json").write_text(json.dumps(findings))
+    page = read(report.write_many(runs, tmp_path / "1.html"))
+    assert "Findings" in page.words("h2")
+    written = (tmp_path / "1.html").read_text(encoding="utf-8")
+    table = written[written.index('id="findings"') :].partition("</table>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", table)]
+    assert cells == [
+        ["run", "critical", "warnings", "notes"],
+        ["a", "1: dead relus", "2: unused parameters (2)", "none"],
+        ["b", "1: &lt;b&gt;bold&lt;/b&gt;", "1: dead relus", "1: class imbalance"],
+        ["c", "none", "none", "none"],
+        ["d", "–", "–", "–"],
+    ]
+    assert "In every run" not in page.words()
+    assert "In every run: dead relus." in read(report.write_many(runs[:2], tmp_path / "2.html")).words()
 
 
 def test_several_runs_are_written_where_it_is_said(tmp_path: Path, make_run: Make) -> None:

@@ -1,4 +1,4 @@
-"""Several runs on one page: what came out, where their recipes differ, and their curves laid over each other."""
+"""Several runs on one page: what came out and was found, where recipes differ, and curves laid over each other."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engram.report.charts import COLOURS, Line, figure, lines, log_suits, smooth
 from engram.report.markup import Markup, join, table, tag
-from engram.report.run_folder import Run, finite, text
+from engram.report.run_folder import SEVERITIES, Run, finite, text
 from engram.report.sections.curves import of_epochs, of_steps
 from engram.report.sections.recipe import flat
 from engram.report.verdict import judge, result
@@ -26,6 +26,7 @@ def body(runs: Sequence[Run], beside: Path) -> Markup:
         [
             tag("header", tag("p", "Engram", class_="kicker"), tag("h1", _sentence(runs, names))),
             tag("section", tag("h2", "Results"), _results(runs, names, beside), id="results"),
+            _findings(runs, names),
             tag("section", tag("h2", "What differs"), _differences(runs, names), id="differences"),
             tag("section", tag("h2", "Curves"), _curves(runs, names), id="curves"),
         ]
@@ -88,6 +89,36 @@ def _link(report: Path, beside: Path) -> str:
     from urllib.parse import quote
 
     return quote(Path(os.path.relpath(report, beside)).as_posix())
+
+
+def _findings(runs: Sequence[Run], names: Sequence[str]) -> Markup | None:
+    """What the clinic found in each, by severity; nothing where none was looked at."""
+    if not any(map(_watched, runs)):
+        return None
+    rows = [[name, *(_found(run, severity) for severity in SEVERITIES)] for run, name in zip(runs, names, strict=True)]
+    seen = [{one["diagnosis"] for one in run.findings} for run in runs if _watched(run)]
+    shared = sorted(set.intersection(*seen)) if len(seen) > 1 else []
+    told = f"In every run: {', '.join(map(_title, shared))}. " if shared else ""
+    where = "What each finding means, and what to try, stands in the run's own report."
+    shown = table("How many, and which", ("run", "critical", "warnings", "notes"), rows, numbers_from=99)
+    return tag("section", tag("h2", "Findings"), shown, tag("p", told + where), id="findings")
+
+
+def _watched(run: Run) -> bool:
+    return bool(run.findings) or (run.folder / "findings.json").is_file()
+
+
+def _found(run: Run, severity: str) -> str:
+    """How many findings of that severity, and their titles in order; a dash where nobody looked."""
+    if not _watched(run):
+        return "–"
+    titles = [_title(one["diagnosis"]) for one in run.findings if one["severity"] == severity]
+    counted = [f"{one} ({titles.count(one)})" if titles.count(one) > 1 else one for one in dict.fromkeys(titles)]
+    return f"{len(titles)}: {', '.join(counted)}" if titles else "none"
+
+
+def _title(diagnosis: str) -> str:
+    return text(diagnosis.replace("_", " "))
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Markup:

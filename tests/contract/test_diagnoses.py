@@ -2,22 +2,52 @@
 
 import ast
 import inspect
+import re
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from engram import recipe as recipes
 from engram import registry
+from engram.cli import app
+from engram.cli.settings import split
 from engram.clinic.clinic import LEVELS, Clinic
+from engram.clinic.finding import Remedy
 from engram.clinic.measured import History, Layer, Moment, Probe, Setup
+from engram.training import assemble
 
 NAMES = registry.names("diagnosis")
 
 
 def module(name: str) -> object:
     return sys.modules[registry.find("diagnosis", name).build.__module__]
+
+
+def changes(name: str) -> Iterator[dict[str, object]]:
+    """Every change of the recipe that the file of a diagnosis writes down; what is computed in it is taken for 1."""
+    known = vars(module(name))
+    for node in ast.walk(ast.parse(inspect.getsource(module(name)))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remedy"):
+            continue
+        for part in (one for argument in node.args[1:] for one in ast.walk(argument)):
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "changed_rate":
+                yield {"optimizer.lr": 0.003}
+            if not isinstance(part, ast.Dict):
+                continue
+            change = {}
+            for key, value in zip(part.keys, part.values, strict=True):
+                if isinstance(key, ast.Constant):
+                    try:
+                        change[str(key.value)] = eval(compile(ast.Expression(value), name, "eval"), dict(known))
+                    except NameError:
+                        change[str(key.value)] = 1
+            if change:
+                yield change
 
 
 def test_there_are_diagnoses() -> None:
@@ -39,7 +69,42 @@ def test_its_facts_hold(name: str) -> None:
     assert set((when,) if isinstance(when, str) else when) <= {"before", "during", "after"}
     assert facts.get("level", "standard") in LEVELS
     assert name not in facts.get("causes", ())
-    assert all(one.isidentifier() for one in facts.get("causes", ()))
+    assert set(facts.get("causes", ())) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_where_it_comes_from(name: str) -> None:
+    entry = registry.find("diagnosis", name)
+    assert (entry.paper and entry.year) or "no published rule" in (module(name).__doc__ or "")
+
+
+def test_all_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as ended:
+        app.main(["show", "diagnoses"])
+    assert not ended.value.code
+    told = capsys.readouterr().out
+    for name in NAMES:
+        assert re.search(rf"^ {name} .* {re.escape(registry.find('diagnosis', name).summary[:40])}", told, re.MULTILINE)
+
+
+CHANGES = [(name, place, change) for name in NAMES for place, change in enumerate(changes(name))]
+
+
+def test_changes_are_found() -> None:
+    assert len(CHANGES) >= 15
+    assert ("symmetric_weights", 0, {"initializer": ("he",)}) in CHANGES
+
+
+@pytest.mark.parametrize(("name", "place", "change"), CHANGES)
+def test_what_it_says_to_change_can_be_run(name: str, place: int, change: dict[str, object]) -> None:
+    laid = recipes.build(change)
+    assemble.check_names(assemble.suited(laid, full_batch=False)[0])
+    # and the same as words of a command line
+    words, settings = split(["train", *shlex.split(Remedy("", change).options)])
+    assert words == ["train"]
+    assert recipes.build(settings) == laid
+    assert laid != recipes.Recipe() or change == {"regularizer": ()}, "it changes nothing"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -174,4 +174,4 @@ def _written(value: float | int | str) -> float | int | str:
 def _typed(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else f"{value}"
+    return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else f"{value}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engram.clinic import arrays
 from engram.errors import UserError
-from engram.report import surface_file
+from engram.report import seen_files, surface_file
 
 SPLITS = ("validation", "test")
 SEVERITIES = ("critical", "warning", "information")
@@ -66,6 +66,8 @@ class Run:
     `engram.clinic.finding.Finding.to_dict` writes it.
     `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them, `surface` is the loss
     around the path of training, as `engram.report.surface_file` does; empty where there are none.
+    `filters`, `activations` and `saliency` are pictures of what the network sees, as `engram.report.seen_files` has
+    them.
     """
 
     folder: Path
@@ -88,6 +90,9 @@ class Run:
     findings: tuple[Mapping[str, Any], ...] = ()
     probes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     surface: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    filters: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    activations: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    saliency: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     heard: float | None = None
     alive: bool = False
     notes: tuple[str, ...] = ()
@@ -194,6 +199,9 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         findings=_findings(folder / "findings.json", notes),
         probes=_measured(arrays.read, folder / "probes" / "clinic.npz", notes),
         surface=_measured(surface_file.read, folder / "probes" / "surface.npz", notes),
+        filters=_measured(seen_files.filters, folder / "pictures" / "filters.npz", notes),
+        activations=_measured(seen_files.activations, folder / "pictures" / "activations.npz", notes),
+        saliency=_measured(seen_files.saliency, folder / "pictures" / "saliency.npz", notes),
         heard=heard,
         alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
         **_history(_events(metrics, notes)),

@@ -134,7 +134,9 @@ def ever_active(net: nn.Module, seen: Seen, names: Sequence[str], indices: Seque
 
 
 def strongest(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The most active channels, the strongest first, and their maps uint8 (examples, channels, H, W), one scale.
+    """The most active channels, the strongest first, and their maps uint8 (examples, channels, H, W).
+
+    All maps of an example are on one scale.
 
     Args:
         maps: (examples, C, H, W); activity is what lies above zero.
@@ -146,4 +148,4 @@ def strongest(maps: Tensor) -> tuple[Tensor, Tensor]:
     above = maps.clamp(min=0).nan_to_num(0.0, 0.0, 0.0)
     channels = above.mean((0, 2, 3)).argsort(descending=True, stable=True)[:CHANNELS]
     small = shrink(above[:, channels], SIDE)
-    return channels.cpu(), to_bytes(small, small.amax()).cpu()
+    return channels.cpu(), to_bytes(small, small.amax((1, 2, 3), keepdim=True)).cpu()

@@ -172,7 +172,7 @@ def _sign(value: Tensor) -> Tensor:
 
 
 def _across(direction: Tensor) -> Tensor:
-    """A direction of length one at right angles to another, for a path that has no second one of its own."""
-    other = torch.randn(direction.shape, generator=torch.Generator().manual_seed(0))
-    other -= direction * (direction.double() @ other.double()).float()
+    """A direction at right angles to another, for a path that has no second one: neighbouring weights trade places."""
+    other, even = torch.zeros_like(direction), len(direction) // 2 * 2
+    other[0:even:2], other[1:even:2] = direction[1:even:2], -direction[0:even:2]
     return other / other.norm().clamp(min=torch.finfo(other.dtype).tiny)

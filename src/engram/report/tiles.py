@@ -11,6 +11,8 @@ from engram.report.pictures import uri
 
 SMALL = 12
 """Side below which a tile is enlarged before it is put beside the others, so that the gap is not as wide as a tile."""
+GAP = 1
+"""Pixels between tiles, before the sheet is enlarged on the page."""
 
 DARK, BRIGHT = np.array([176.0, 28.0, 72.0]), np.array([255.0, 214.0, 64.0])
 """Colours of an overlay where it is weak and where it is strong."""
@@ -31,9 +33,9 @@ def sheet(tiles: NDArray[np.uint8], alt: str, *, columns: int, side: int) -> Mar
     count, height, width, channels = tiles.shape
     columns = min(columns, count)
     rows = -(-count // columns)
-    whole = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels + 1), np.uint8)
+    whole = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels + 1), np.uint8)
     for place, tile in enumerate(tiles):
-        top, left = place // columns * (height + 1), place % columns * (width + 1)
+        top, left = place // columns * (height + GAP), place % columns * (width + GAP)
         whole[top : top + height, left : left + width, :-1] = tile
         whole[top : top + height, left : left + width, -1] = 255
     return image(whole, alt, scale=max(1, side // max(height, width)))

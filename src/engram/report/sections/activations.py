@@ -68,8 +68,8 @@ def _told(file: Mapping[str, NDArray[Any]]) -> str:
     seen = plural(int(file["examples"]), "example")
     told = (
         "What the most active channels of a layer give for a picture, the strongest first: brighter is more active, "
-        "black is zero or below, on one scale for all maps of a layer and a picture. Early maps still show the picture, "
-        "by its edges and colours; late ones are active in few places. "
+        "black is zero or below, on one scale for all maps of a layer and a picture. Early maps still show the "
+        "picture, by its edges and colours; late ones are active in few places. "
     )
     if not silent.any():
         return f"{told}No channel of these layers is silent: each is active somewhere in some of {seen}."

@@ -40,7 +40,7 @@ def _figure(filters: NDArray[np.float32], title: str, scale: float) -> Markup:
 
 
 def as_pixels(filters: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """Filters (K, C, H, W) as pictures uint8 (K, H, W, 1 or 3): grey is 0, `scale` white; of other channels the mean."""
+    """Filters (K, C, H, W) as uint8 (K, H, W, 1 or 3): grey is 0, `scale` white; of other channels the mean."""
     if filters.shape[1] not in (1, 3):
         filters = filters.mean(1, keepdims=True)
     shares = np.nan_to_num(0.5 + filters / (2 * scale or 1.0), nan=0.5)
@@ -63,9 +63,9 @@ def _told(run: Run, now: NDArray[np.float32]) -> str:
     if detail is not None:
         was = f"{percent(before, 0)} at the start, " if before is not None else ""
         told += (
-            f"Of their energy, {was}{percent(detail, 0)} now is in detail finer than four pixels. Weights drawn at random "
-            f"have {chance} on average, and smooth filters less; many noisy ones after long training say that it was "
-            "too short, or too little regularised."
+            f"Of their energy, {was}{percent(detail, 0)} now is in detail finer than four pixels. Weights drawn at "
+            f"random have {chance} on average, and smooth filters less; many noisy ones after long training say that it "
+            "was too short, or too little regularised."
         )
     return told.strip()
 

@@ -23,23 +23,24 @@ NAMES = {
 }
 SHOWS = {
     "gradient": (
-        "White where a small change of the pixel would change the score of the class most (Simonyan et al. 2013). It is "
-        "noisy, and says what the network is sensitive to, which need not be what it goes by."
+        "White where a small change of the pixel would change the score of the class most (Simonyan et al. 2013). It "
+        "is noisy, and says what the network is sensitive to, which need not be what it goes by."
     ),
     "smooth_grad": (
-        "The gradient's mean over {samples} noisy copies of the picture (Smilkov et al. 2017): less noise, and the same "
-        "limits."
+        "The gradient's mean over {samples} noisy copies of the picture (Smilkov et al. 2017): less noise, and the "
+        "same limits."
     ),
     "grad_cam": (
-        "Yellow where the maps of {layer} speak for the class (Selvaraju et al. 2017). As coarse as these maps: it says "
-        "in which part of the picture, and nothing about edges."
+        "Yellow where the maps of {layer} speak for the class (Selvaraju et al. 2017). As coarse as these maps: it "
+        "says in which part of the picture, and nothing about edges."
     ),
     "guided_backpropagation": (
-        "White where pixels excite the units on the way to the class (Springenberg et al. 2014). Sharp because it restores "
-        "edges, and it hardly depends on the class or on what was learned (Adebayo et al. 2018): no evidence of why."
+        "White where pixels excite the units on the way to the class (Springenberg et al. 2014). Sharp because it "
+        "restores edges, and it hardly depends on the class or on what was learned (Adebayo et al. 2018): no evidence "
+        "of why."
     ),
 }
-KINDS = {"right": "right and sure", "wrong": "wrong and sure", "unsure": "unsure"}
+KINDS = {"right": "of the surest", "wrong": "of the surest", "unsure": "least sure"}
 
 
 def section(run: Run) -> Markup | None:
@@ -59,9 +60,9 @@ def _told(file: Mapping[str, NDArray[Any]]) -> str:
     channels = int(file["channels"])
     mean = "" if channels in (1, 3) else f" Shown is the mean of {channels} channels."
     return (
-        "Pictures that the network is sure of and right, sure of and wrong, and unsure of, with maps of what its score of "
-        f"the answer it gives depends on, each on its own scale.{mean} A map that lies on the background, or on a corner "
-        "that only one class has, tells of a shortcut that will not hold elsewhere."
+        "Pictures that the network is surest of and right, surest of and wrong, and least sure of, with maps of what "
+        f"its score of the answer it gives depends on, each on its own scale.{mean} A map that lies on the background, "
+        "or on a corner that only one class has, tells of a shortcut that will not hold elsewhere."
     )
 
 
@@ -114,11 +115,11 @@ def _methods(file: Mapping[str, NDArray[Any]], methods: list[str]) -> Markup:
         told = SHOWS.get(method, "").format_map(settings)
         alike = finite(float(file["alike"][place]))
         if alike is not None:
-            told += f" Here, its maps of the answer and of the second guess are alike to {number(alike, 2)}."
+            told += f" Here, its maps of the answer and of the second guess correlate by {number(alike, 2)}."
         pairs.append((NAMES.get(method, text(method)), told))
     rows = [tag("div", tag("dt", name), tag("dd", told)) for name, told in pairs]
-    alike = tag("p", "Alike: the rank correlation of the maps, pixel by pixel; 1 where the class makes no difference.")
-    return join([tag("dl", *rows, class_="facts"), alike])
+    alike = "The correlation is of ranks, pixel by pixel: 1 where it makes no difference which class is asked about."
+    return join([tag("dl", *rows, class_="facts"), tag("p", alike, class_="key")])
 
 
 def _missing(file: Mapping[str, NDArray[Any]]) -> Markup | None:

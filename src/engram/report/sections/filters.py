@@ -64,8 +64,8 @@ def _told(run: Run, now: NDArray[np.float32]) -> str:
         was = f"{percent(before, 0)} at the start, " if before is not None else ""
         told += (
             f"Of their energy, {was}{percent(detail, 0)} now is in detail finer than four pixels. Weights drawn at "
-            f"random have {chance} on average, and smooth filters less; many noisy ones after long training say that it "
-            "was too short, or too little regularised."
+            f"random have {chance} on average, and smooth filters less; many noisy ones after long training say that "
+            "it was too short, or too little regularised."
         )
     return told.strip()
 

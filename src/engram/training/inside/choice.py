@@ -64,7 +64,11 @@ def candidates(seen: Seen, macs: int) -> list[int]:
 
 
 def choose(net: nn.Module, seen: Seen, indices: list[int]) -> Choice:
-    """Up to six of these examples, those of a kind together; more that are unsure where there are too few of a kind."""
+    """Up to six of these examples, those of a kind together; more that are unsure where there are too few of a kind.
+
+    Raises:
+        ValueError: the network gives no finite probabilities.
+    """
     rows = []
     with asked(net) as network, torch.no_grad():
         for start in range(0, len(indices), BATCH):
@@ -73,6 +77,8 @@ def choose(net: nn.Module, seen: Seen, indices: list[int]) -> Choice:
             rows.append((probability.cpu(), y.cpu()))
     probability, truth = (torch.cat(parts) for parts in zip(*rows, strict=True))
     picked = pick(probability, truth)
+    if not picked:
+        raise ValueError("the network gives no finite probabilities")
     places = [place for place, _ in picked]
     chosen = tuple(indices[place] for place in places)
     x, _ = seen.take(chosen)

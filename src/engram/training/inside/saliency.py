@@ -47,6 +47,7 @@ def write(folder: Path, net: nn.Module, seen: Seen, choice: Choice, macs: int) -
         A sentence for each method that failed although it should not have.
 
     Raises:
+        ValueError: no method gives anything.
         OSError: it cannot be written.
     """
     samples = int(min(max(WORK / (3 * len(choice.x) * macs), SAMPLES[0]), SAMPLES[1]))
@@ -68,7 +69,7 @@ def write(folder: Path, net: nn.Module, seen: Seen, choice: Choice, macs: int) -
             maps[name] = as_bytes(found, cut=name != "grad_cam")
             alike[name] = float("nan") if other is None else likeness(found, other)
     if not maps:
-        return [*notes, *missing]
+        raise ValueError(missing[0])
     content: dict[str, Any] = {
         "methods": np.array(list(maps), dtype=np.str_),
         "maps": torch.stack(list(maps.values()), 1).numpy(),

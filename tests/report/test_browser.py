@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from engram import report
+from engram.clinic import arrays
+from engram.clinic.measured import History, Layer, Moment, Weights
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -63,15 +65,52 @@ def test_the_page_is_drawn_without_a_complaint_or_a_request(tmp_path: Path, make
     assert document.count(">Zoom</button>") == 6
 
 
-def test_a_chart_zooms_when_asked(tmp_path: Path, make_run: Make) -> None:
-    path = report.write(make_run(tmp_path / "run", epochs=3))
+def click_every_zoom(path: Path) -> None:
+    """Put a script into a page, and into what the page allows, that presses every button."""
     click = "for (const button of document.querySelectorAll('.zoomable button')) button.click()"
     allowed = b64encode(hashlib.sha256(click.encode()).digest()).decode()
     text = path.read_text().replace("script-src ", f"script-src 'sha256-{allowed}' ", 1)
     path.write_text(text.replace("</body>", f"<script>{click}</script></body>"))
+
+
+def test_a_chart_zooms_when_asked(tmp_path: Path, make_run: Make) -> None:
+    path = report.write(make_run(tmp_path / "run", epochs=3))
+    click_every_zoom(path)
     document, console, requests = browse(path)
     assert console == []
     assert requests == []
     assert document.count(">Back</button>") == 6
     assert document.count('class="zoomable zooming"') == 6
     assert document.count("mark-line role-mark") >= 5  # drawn by Vega now
+
+
+def test_charts_of_the_inside_zoom_too(tmp_path: Path, make_run: Make) -> None:
+    """Bands, heat-maps, two charts on one axis; ticks are named by expressions, which the page must not compile."""
+    folder = make_run(tmp_path / "run", epochs=3, evaluated=False)
+    rows = [(name, kind, at) for at, (name, kind) in enumerate([("a", "Linear"), ("r", "ReLU"), ("b", "Linear")] * 2)]
+    moments = [
+        Moment(
+            step,
+            loss=1.0,
+            lr=0.1,
+            layers=tuple(
+                Layer(f"{name}{at}", kind, at, 0.0, 1.0, 3.0, 0.0, 0.5**at, 8, step // 20 if kind == "ReLU" else None)
+                for name, kind, at in rows
+            ),
+            weights={name: Weights(name, "Linear", (4, 3), True, True, 1.0, 0.5, 0.001 * at) for name, _, at in rows},
+        )
+        for step in (1, 23, 46, 69)
+    ]
+    arrays.write(folder / "probes" / "clinic.npz", History(tuple(moments)))
+    path = report.write(folder)
+    figures = path.read_text().count('<figure class="zoomable">')
+    click_every_zoom(path)
+    document, console, requests = browse(path)
+    assert console == []
+    assert requests == []
+    assert document.count(">Back</button>") == document.count('class="zoomable zooming"') == figures
+    assert figures >= 8
+    assert document.count("concat_0") > 0  # drawn by Vega now
+    assert document.count("mark-area role-mark") == 1
+    assert document.count(">r1</text>") == 1
+    assert ">0.01</text>" in document

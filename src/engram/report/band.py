@@ -37,9 +37,9 @@ def behind(
     }
     said = {
         "data": {"values": values},
-        "mark": {"type": "text", "align": "left", "baseline": "top", "dx": 6, "dy": 5, "fontSize": 11},
+        "mark": {"type": "text", "align": "right", "baseline": "top", "dx": -6, "dy": 5, "fontSize": 11},
         "encoding": {
-            "x": x,
+            "x": {**x, "field": "to"},
             "y": {**y, "field": "high"},
             "text": {"field": "name", "type": "nominal"},
             "color": {"value": COLOUR},

@@ -14,10 +14,14 @@
 
   const interactive = (figure, width) => {
     const spec = JSON.parse(figure.querySelector(".spec").textContent);
-    spec.height *= width / spec.width;
-    spec.width = width;
-    spec.layer[0].params = [{ name: "zoom", select: "interval", bind: "scales" }];
-    for (const layer of spec.layer) if (layer.mark.type) layer.mark = { ...layer.mark, tooltip: true, clip: true };
+    const views = spec.vconcat ?? [spec];
+    const larger = width / figure.querySelector("svg").viewBox.baseVal.width;
+    for (const view of views) {
+      view.height *= larger;
+      view.width *= larger;
+      for (const layer of view.layer) if (layer.mark.type) layer.mark = { ...layer.mark, tooltip: true, clip: true };
+    }
+    views[0].layer[0].params = [{ name: "zoom", select: "interval", bind: "scales" }];
     return spec;
   };
 
@@ -35,11 +39,11 @@
     ready ??= unpack();
     await ready;
     const place = document.createElement("div");
-    const width = chart.clientWidth;
+    const spec = interactive(figure, chart.clientWidth);
     figure.drawn = drawn;
     chart.replaceChildren(place);
     figure.classList.add("zooming");
-    figure.view = await window.vegaEmbed(place, interactive(figure, width), { mode: "vega-lite", ast: true, actions: false, renderer: "svg" });
+    figure.view = await window.vegaEmbed(place, spec, { mode: "vega-lite", ast: true, actions: false, renderer: "svg" });
     button.textContent = "Back";
   };
 

@@ -40,7 +40,7 @@ from engram.training.device import describe_processor
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
-SAVE_EVERY = 20
+SAVE_EVERY = 10
 
 
 def results_file(data: str | None) -> Path:
@@ -102,9 +102,9 @@ def judge(chosen: argparse.Namespace) -> None:
 
 def table(chosen: argparse.Namespace) -> None:
     """The results as Markdown."""
-    import score
+    import markdown
 
-    print(score.markdown(read(Path(chosen.file) if chosen.file else results_file(chosen.data)), chosen.half))
+    print(markdown.page(read(Path(chosen.file) if chosen.file else results_file(chosen.data)), chosen.half))
 
 
 def note(results: dict[str, Any]) -> None:

@@ -1,0 +1,135 @@
+"""The zoo's figures as the tables of docs/clinic.md."""
+
+from typing import Any
+
+from bodies import CALIBRATION, HELD_OUT
+from diseases import DISEASES
+from rivals import SPEAKS_OF
+from score import HALVES, Score, rival_found, speaks, wilson
+from truths import EXACT
+
+FIGURES = {
+    "mean_loss": "mean training loss against the control",
+    "last_loss": "last training losses against the control",
+    "accuracy": "accuracy in training against the control",
+    "worst_recall": "recall of the worst class against the control",
+    "validation_loss": "validation loss against the control",
+    "saturated": "share at the ends over the whole data, and mean loss against the control",
+}
+
+
+def page(results: dict[str, Any], only: str | None = None) -> str:
+    """All tables; of one half alone while thresholds are being set."""
+    rows = results["rows"]
+    parts = []
+    for name in HALVES if only is None else (only,):
+        parts += [f"### The {name} half", *_half(Score(rows, name), name)]
+    return "\n\n".join(parts)
+
+
+def _half(score: Score, name: str) -> list[str]:
+    sick = [row for row in score.rows if row["kind"] == "sick"]
+    bodies = ", ".join(f"`{one}`" for one in (CALIBRATION if name == "calibration" else HELD_OUT))
+    said = (
+        f"{len(score.rows)} runs of {bodies}: {len(sick)} made sick, {len(score.healthy)} healthy"
+        + (f" ({len(score.unwell)} that learned too little to be called so are left out)" if score.unwell else "")
+        + "."
+    )
+    return [said, diagnoses(score), false_alarms(score), alarms_by_rule(score), confusion(score)]
+
+
+def share(found: int, of: int) -> str:
+    """A share with its 95 % Wilson interval, and out of how many."""
+    if not of:
+        return "–"
+    low, high = wilson(found, of)
+    return f"{found / of:.2f} ({low:.2f}–{high:.2f}, {of})"
+
+
+def brief(found: int, of: int) -> str:
+    """A share."""
+    return f"{found / of:.2f}" if of else "–"
+
+
+def diagnoses(score: Score) -> str:
+    """A row a diagnosis: recall by dose, precision, steps, and the rivals' recall and precision."""
+    lines = [
+        "| diagnosis | recall, clear dose | gross | subclinical | precision | steps to it | listed first | "
+        + " | ".join(SPEAKS_OF)
+        + " |",
+        "|" + "---|" * (7 + len(SPEAKS_OF)),
+    ]
+    for name in score.diagnoses:
+        cells = [
+            f"`{name}`",
+            share(*score.recall(name, "clear")),
+            brief(*score.recall(name, "gross")),
+            brief(*score.recall(name, "subclinical")),
+            share(*score.precision(name)),
+            "–" if score.steps(name) is None else f"{score.steps(name):g}",
+            brief(*score.first(name)),
+        ]
+        for tool in SPEAKS_OF:
+            if not speaks(tool, name):
+                cells.append("")
+                continue
+            cells.append(f"{brief(*score.recall(name, 'clear', tool))} / {brief(*score.precision(name, tool))}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def false_alarms(score: Score) -> str:
+    """Of 100 healthy runs, how many had an alarm."""
+    count = len(score.healthy)
+
+    def per_hundred(found: int) -> str:
+        low, high = wilson(found, count)
+        return f"{100 * found / count:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+    lines = [
+        "| of 100 healthy runs | with an alarm |",
+        "|---|---|",
+        f"| Engram, critical | {per_hundred(score.alarmed(('critical',)))} |",
+        f"| Engram, critical or warning | {per_hundred(score.alarmed(('critical', 'warning')))} |",
+    ]
+    for tool in SPEAKS_OF:
+        lines.append(f"| {tool} | {per_hundred(sum(bool(row['rivals'][tool]) for row in score.healthy))} |")
+    return "\n".join(lines)
+
+
+def alarms_by_rule(score: Score) -> str:
+    """Which diagnoses and rules the false alarms are of, with how many healthy runs."""
+    lines = []
+    for severity in ("critical", "warning"):
+        names: dict[str, int] = {}
+        for name, _ in score.alarms(severity):
+            names[name] = names.get(name, 0) + 1
+        told = ", ".join(f"`{name}` {count}" for name, count in sorted(names.items(), key=lambda one: -one[1]))
+        lines.append(f"- Engram, {severity}: {told or 'none'}")
+    for tool in SPEAKS_OF:
+        told = ", ".join(f"{rule} {count}" for rule, count in score.rival_alarms(tool).most_common())
+        lines.append(f"- {tool}: {told or 'none'}")
+    return f"False alarms by rule, in {len(score.healthy)} healthy runs:\n\n" + "\n".join(lines)
+
+
+def confusion(score: Score) -> str:
+    """What else was found where a disease was clear."""
+    lines = ["| disease, clear dose | runs | found beside it, warnings and worse |", "|---|---|---|"]
+    for name in score.diagnoses:
+        count = len(score.own(name, "clear"))
+        told = ", ".join(f"`{one}` {times}" for one, times in score.beside(name).most_common(5))
+        if count:
+            lines.append(f"| `{name}` | {count} | {told or 'nothing'} |")
+    return "\n".join(lines)
+
+
+def oracles() -> str:
+    """A row a disease: what is done, at which doses, and who says that it is there."""
+    lines = ["| made sick by | to be found as | bodies | oracle |", "|---|---|---|---|"]
+    for name, one in DISEASES.items():
+        oracle = "exact" if one.oracle == "exact" else FIGURES[one.oracle]
+        lines.append(f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {oracle} |")
+    return "\n".join(lines)
+
+
+__all__ = ["EXACT", "oracles", "page", "rival_found"]

@@ -13,7 +13,8 @@ from engram import models
 from engram.errors import UserError
 from engram.layers.auxiliary import with_auxiliary_heads
 from engram.layers.max_pool import HalvingMaxPool
-from engram.trace.flow import flow, length
+from engram.trace.flow import flow
+from engram.trace.lengths import length
 from engram.trace.page import page
 from engram.trace.untouched import untouched
 
@@ -87,7 +88,8 @@ def test_branches(net, x):
         ("block", "right"),
     }
     assert found["stem", "add in block"].kind == "shortcut"
-    assert found["stem", "block.conv"].kind == found["block", "left"].kind == "branch"
+    assert found["stem", "block.conv"].kind == "residual"
+    assert found["block", "left"].kind == found["block", "right"].kind == "branch"
     for fork in ("stem", "block"):
         assert sum(one.share for key, one in found.items() if key[0] == fork) == pytest.approx(1)
     middle = net.block(net.stem(x)).detach().requires_grad_()
@@ -104,7 +106,7 @@ def test_a_residual_path_that_brings_nothing_is_seen(x):
     rows = flow(Network(scale=1e-4).double().eval(), x, Y).tributaries
     shares = {one.kind: one.share for one in rows if one.join == "block"}
     assert shares["shortcut"] > 0.99
-    assert shares["branch"] < 0.01
+    assert shares["residual"] < 0.01
     assert sum(shares.values()) == pytest.approx(1)
 
 

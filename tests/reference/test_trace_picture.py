@@ -116,6 +116,13 @@ def test_maps_stand_side_by_side():
     assert (image[:, 4, 0] == 208).all()
 
 
+def test_a_graph_of_which_most_floats_free_is_placed():
+    """Without bounds, the solver divided by infinity."""
+    sizes = {0: (17.96, 49.93), 1: (10.0, 10.0), 2: (10.0, 10.0), 3: (10.0, 10.0), 4: (91.91, 37.72)}
+    made = layout(sizes, [(1, 2), (1, 4)])
+    assert all(np.isfinite(place).all() for place in made.places.values())
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[dict[int, tuple[float, float]], list[tuple[int, int]]]:
     count = draw(st.integers(1, 12))

@@ -110,7 +110,7 @@ def network(run: str, image: Path, *, target: str, to: Path | None, json: bool) 
     """The way of the gradient through a trained network, as a table and as a page."""
     import json as jsonlib
 
-    from engram.trace.flow import of_run
+    from engram.trace.of_run import of_run
     from engram.trace.page import page
 
     found = of_run(run, image, target=target)

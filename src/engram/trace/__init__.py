@@ -14,14 +14,16 @@
 
 One idea a file:
 
-    record.py      runs a function and writes down every operation    graph.py     nodes, edges and their numbers
-    rules.py       the local rules in words                           settings.py  what an operation was called with
+    record.py      runs a function once and sees it all               recorder.py    writes down every operation
+    graph.py       nodes, edges and their numbers                     rules.py       the local rules in words
+    settings.py    what an operation was called with                  numbers.py     numbers in four digits
     expression.py  "max_pool2d(x, 2)" as a function                   operations.py  what it may call
-    tree.py        the terminal's picture                             picture.py   the same as SVG
-    layout.py      where its boxes stand                              pixels.py    a tensor as a small picture
-    flow.py        a whole network: what enters and leaves            routing.py   who received it in a pooling
-    page.py        flow and routing as one page                       untouched.py a network is afterwards as it was
-    numbers.py     numbers in four digits
+    tree.py        the terminal's picture                             picture.py     the same as SVG
+    layout.py      where its boxes stand                              pixels.py      a tensor as a small picture
+    flow.py        a whole network: what enters and leaves            lengths.py     how long a gradient is
+    branches.py    which way it came, and what is joined              time_steps.py  how far back through time
+    routing.py     who received it in a pooling                       page.py        all of it as one page
+    of_run.py      a trained network that looks at an image           untouched.py   afterwards it is as it was
 
 The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...)`.
 """

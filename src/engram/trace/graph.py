@@ -208,6 +208,16 @@ def _plain(content: Any) -> Any:
     return content
 
 
+def consumers(trace: Trace) -> dict[tuple[int, int], list[Edge]]:
+    """The wires that leave each tensor."""
+    found: dict[tuple[int, int], list[Edge]] = {
+        (node.number, output): [] for node in trace.nodes for output in range(len(node.values))
+    }
+    for edge in trace.edges:
+        found[edge.source, edge.output].append(edge)
+    return found
+
+
 def ancestors(nodes: Sequence[Node], outputs: Sequence[tuple[int, int]]) -> set[int]:
     """The numbers of the nodes that have part in the outputs, those of the outputs among them."""
     by_number = {node.number: node for node in nodes}

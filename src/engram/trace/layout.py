@@ -120,12 +120,14 @@ def _heights(graph: nx.Graph, rows: list[list[Key]], tall: Mapping[Key, float]) 
     The unknowns are the top of each column and the gaps in it, so that keeping apart is a bound on an unknown.
     """
     index, lowest = {}, []
+    # bounds that are never met: without any, scipy's steps may become infinite
+    room = 2 * sum(one + BETWEEN for one in tall.values())
     terms: dict[Key, list[int]] = {}
     for row in rows:
         for number, key in enumerate(row):
             index[key] = len(index)
             terms[key] = [*(terms[row[number - 1]] if number else []), index[key]]
-            apart = (tall[row[number - 1]] + tall[key]) / 2 + BETWEEN if number else -np.inf
+            apart = (tall[row[number - 1]] + tall[key]) / 2 + BETWEEN if number else -room
             lowest.append(apart)
     if not index:
         return {}
@@ -138,7 +140,7 @@ def _heights(graph: nx.Graph, rows: list[list[Key]], tall: Mapping[Key, float]) 
     for number, row in enumerate(rows):  # a light pull to the middle, so that nothing floats away
         for key in row:
             equations[len(edges) + number, terms[key]] += 1e-3
-    upper = np.full(len(index), np.inf)
+    upper = np.full(len(index), room)
     found = lsq_linear(equations, np.zeros(len(equations)), bounds=(np.array(lowest), upper), tol=1e-8).x
     return {key: float(found[terms[key]].sum()) for key in index}
 

@@ -4,6 +4,7 @@ A maximum is a choice. Each window's gradient goes whole to its winner, and ever
 from this example; windows that overlap may all send theirs to one. An average asks nobody, and gives all the same.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram.trace.graph import Node, Trace
+from engram.trace.recorder import Call
+from engram.trace.rules import RULES
 
 MOST_WINNERS = 400
 """Positions of one channel that are told one by one."""
@@ -51,6 +54,22 @@ class Routing:
             "received": np.nan_to_num(self.received).round(12).tolist(),
             "winners": [[row, column, float(np.nan_to_num(g))] for row, column, g in self.winners],
         }
+
+
+def poolings(trace: Trace, calls: Iterable[Call]) -> list[Routing]:
+    """The poolings of images, also those that a module does by steps of its own."""
+    kinds = {call.name: type(call.module).__name__.lower() for call in calls}
+    found = []
+    for node in trace.nodes:
+        edge = node.inputs[0] if node.inputs else None
+        if edge is None or edge.gradient is None or edge.gradient.dim() != 4 or node.value.dim() != 4:
+            continue
+        kind = kinds.get(node.module, "")
+        if "pool" in node.name:
+            found.append(routing(trace, node))
+        elif "pool" in kind and node.name not in RULES:
+            found.append(routing(trace, node, operation="max_pool2d" if "max" in kind else kind))
+    return found
 
 
 def routing(trace: Trace, node: Node, *, operation: str = "") -> Routing:

@@ -109,6 +109,6 @@ def _checked(path: Path, found: Arrays, form: Mapping[str, str]) -> Arrays:
             few = 1 <= length <= LARGEST
             if not few or (letter != "." and length != expected):
                 raise UserError(f"{path.name}: {name} is of shape {array.shape}, which does not fit the others")
-        if kind == "byte" and array.dtype != np.uint8:
-            raise UserError(f"{path.name}: {name} is {array.dtype}, not uint8")
+        if (kind == "byte" and array.dtype != np.uint8) or (name == "pixels" and array.shape[3] not in (1, 3)):
+            raise UserError(f"{path.name}: {name} is {array.dtype} of shape {array.shape}, and no picture")
     return {name: found[name] for name in form}

@@ -25,12 +25,12 @@ def section(run: Run) -> Markup | None:
         return None
     now, before = run.filters["now"].astype(np.float32), run.filters.get("start")
     both = [now] if before is None else [before.astype(np.float32), now]
-    scale = max(float(np.nanquantile(np.abs(one), 0.995)) for one in both)
+    known = [np.abs(one[np.isfinite(one)]) for one in both]
+    scale = max((float(np.quantile(one, 0.995)) for one in known if one.size), default=0.0)
     titles = ["Now"] if before is None else ["At the start", "Now"]
     shown = [_figure(one, title, scale) for one, title in zip(both, titles, strict=True)]
-    return join(
-        [tag("p", _told(run, now)), tag("div", *shown, class_="side"), tag("p", _key(now, scale), class_="key")]
-    )
+    beside, key = tag("div", *shown, class_="side"), tag("p", _key(now, scale), class_="key")
+    return join([tag("p", _told(run, now)), beside, key])
 
 
 def _figure(filters: NDArray[np.float32], title: str, scale: float) -> Markup:
@@ -41,9 +41,10 @@ def _figure(filters: NDArray[np.float32], title: str, scale: float) -> Markup:
 
 def as_pixels(filters: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
     """Filters (K, C, H, W) as uint8 (K, H, W, 1 or 3): grey is 0, `scale` white; of other channels the mean."""
+    filters = np.nan_to_num(filters, nan=0.0, posinf=scale, neginf=-scale)
     if filters.shape[1] not in (1, 3):
         filters = filters.mean(1, keepdims=True)
-    shares = np.nan_to_num(0.5 + filters / (2 * scale or 1.0), nan=0.5)
+    shares = 0.5 + filters / (2 * scale or 1.0)
     return np.moveaxis(np.rint(255 * shares.clip(0, 1)).astype(np.uint8), 1, -1)
 
 

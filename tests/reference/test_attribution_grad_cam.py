@@ -134,6 +134,15 @@ def test_the_layer_is_the_last_with_maps_of_its_own(
     assert torch.equal(attribution.grad_cam(net, x), attribution.grad_cam(net, x, layer=layer))
 
 
+def test_a_module_that_also_runs_on_vectors_is_taken_where_it_has_maps() -> None:
+    torch.manual_seed(0)
+    net, x = models.lenet5(), torch.randn(2, 1, 28, 28)
+    shared = "s2.1"  # one ReLU, which runs after both poolings and then on vectors
+    assert net.get_submodule(shared) is net.get_submodule("s4.1")
+    assert spatial_layers(net, x)[shared] == (16, 5, 5)
+    assert torch.equal(attribution.grad_cam(net, x, layer=shared), attribution.grad_cam(net, x, layer="s4"))
+
+
 def test_the_layer_may_be_named() -> None:
     net, x = built()
     with pytest.raises(UserError, match=r"layer 'bellow.2' is not known\n(.*\n)*.*did you mean: below.2"):

@@ -36,7 +36,9 @@ KERNEL = 3
 
 
 def grad_cam(net: nn.Module, x: Tensor, y: Classes = None, *, layer: str | None = None) -> Tensor:
-    """Maps (B, *S), from 0 up, of where the layer's maps speak for class y; enlarged to the size of x.
+    """Where the maps of the last convolution speak for a class.
+
+    Maps (B, *S), from 0 up, enlarged to the size of x.
 
     Args:
         net: any module that gives (B, K) scores and has maps on the way; it is left as it was.

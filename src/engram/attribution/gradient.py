@@ -18,7 +18,9 @@ from engram.attribution.score import Classes, as_input, asked, class_scores, lar
 
 
 def gradient(net: nn.Module, x: Tensor, y: Classes = None, *, signed: bool = False) -> Tensor:
-    """Maps (B, *S) of how much the score of y changes with each pixel of x: the largest magnitude over the channels.
+    """How much the score of a class would change with each pixel.
+
+    Maps (B, *S), from 0 up: the largest magnitude over the channels.
 
     Args:
         net: any module that gives (B, K) scores; it is left as it was.

@@ -40,7 +40,9 @@ CLAMPS_IN_PLACE = (torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_m
 
 
 def guided_backpropagation(net: nn.Module, x: Tensor, y: Classes = None, *, signed: bool = False) -> Tensor:
-    """Maps (B, *S) of what excites the units on the way to the score of y: the largest magnitude over the channels.
+    """What in the input excites the units on the way to a class.
+
+    Maps (B, *S), from 0 up: the largest magnitude over the channels.
 
     Args:
         net: any module with ReLUs that gives (B, K) scores; it is left as it was.

@@ -33,7 +33,9 @@ def smooth_grad(
     seed: int = 0,
     signed: bool = False,
 ) -> Tensor:
-    """Maps (B, *S) as those of `gradient`, of the mean gradient over noisy copies of x.
+    """The gradient averaged over noisy copies of the input.
+
+    Maps (B, *S), from 0 up: the largest magnitude over the channels, of the mean.
 
     Args:
         net: any module that gives (B, K) scores; it is left as it was.

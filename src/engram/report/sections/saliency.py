@@ -36,7 +36,7 @@ SHOWS = {
     ),
     "guided_backpropagation": (
         "White where pixels excite the units on the way to the class (Springenberg et al. 2014). Sharp because it "
-        "restores edges, and it hardly depends on the class or on what was learned (Adebayo et al. 2018): no evidence "
+        "restores edges, and it depends little on the class or on what was learned (Adebayo et al. 2018): no evidence "
         "of why."
     ),
 }

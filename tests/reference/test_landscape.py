@@ -341,12 +341,21 @@ def test_a_finer_grid_or_more_examples_would_not_have_fit() -> None:
     assert list(SIZES) == [25, 23, 21, 19, 17, 15, 13, 11, 9]
 
 
-def test_too_little_time_is_said_after_one_evaluation() -> None:
+@pytest.mark.parametrize(("seconds", "calls"), [(0.9, 1), (4.0, 6)])
+def test_too_little_time_is_said_soon(seconds: float, calls: int) -> None:
     clock = Clock(0.1)
-    measured, why_not = timed(clock, 4.0)
+    measured, why_not = timed(clock, seconds)
     assert measured is None
-    assert why_not == "a grid of 9 x 9 would take 18.2 s of 4.0 s"
-    assert clock.calls == 1
+    assert why_not == f"a grid of 9 x 9 would take 18.2 s of {seconds} s"
+    assert clock.calls == calls
+
+
+def test_a_slow_first_evaluation_does_not_count() -> None:
+    clock = Clock(0.5, later=0.01, after=1)
+    measured, why_not = timed(clock, 20.0)
+    assert measured is not None, why_not
+    assert measured.surface.losses.shape == (25, 25)
+    assert clock.now - 100 <= 20
 
 
 def test_a_machine_that_becomes_slower_ends_in_time() -> None:

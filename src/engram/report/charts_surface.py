@@ -123,6 +123,7 @@ def _areas(areas: list[dict[str, Any]], places: dict[str, Any], names: list[str]
             "order": {"field": "place", "type": "quantitative"},
             "fill": fill,
             "stroke": {"value": "var(--paper)"},
+            "tooltip": {"field": "loss", "type": "nominal"},
         },
     }
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engram.clinic import arrays
 from engram.errors import UserError
-from engram.report import seen_files, surface_file
+from engram.report import ledger, seen_files, surface_file
 
 SPLITS = ("validation", "test")
 SEVERITIES = ("critical", "warning", "information")
@@ -61,7 +61,8 @@ class Evaluation:
 class Run:
     """Everything a run folder says; `notes` lists what was there but could not be read.
 
-    `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names.
+    `review` is what the training examples showed when they came again, `reviewed` the pictures of those it names,
+    `ledger` what is remembered of each of them, as `engram.report.ledger` reads it.
     `findings` are what the clinic found, causes before their consequences and otherwise the worst first, each as
     `engram.clinic.finding.Finding.to_dict` writes it.
     `probes` are the clinic's measurements, as `engram.clinic.arrays` describes them, `surface` is the loss
@@ -87,6 +88,7 @@ class Run:
     samples: bytes = b""
     review: Mapping[str, Any] = field(default_factory=dict)
     reviewed: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    ledger: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] = ()
     probes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     surface: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -196,6 +198,7 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         samples=_bytes(folder / "pictures" / "samples.png", notes),
         review=_review(folder / "review.json", notes),
         reviewed=_pictures(folder / "pictures" / "review.npz", notes),
+        ledger=_measured(ledger.read, folder / "ledger.parquet", notes),
         findings=_findings(folder / "findings.json", notes),
         probes=_measured(arrays.read, folder / "probes" / "clinic.npz", notes),
         surface=_measured(surface_file.read, folder / "probes" / "surface.npz", notes),

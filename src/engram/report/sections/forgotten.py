@@ -105,10 +105,12 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
     label = row.get("class") if row.get("class") is not None else row.get("label")
     name = text(row.get("name") if row.get("name") is not None else row.get("index"))
     recall = f"recall {percent(finite(row.get('recall')), 0)}"
-    visits, lost = plural(finite(row.get("visits")) or 0, "visit"), _lost(finite(row.get("lapses")) or 0, known)
+    visits = plural(finite(row.get("visits")) or 0, "visit")
+    lost = _lost(finite(row.get("lapses")) or 0, known and _streak(run, row) != 0)
     called = text(label) if label is not None else "no label"
     pixels = run.reviewed.get(row.get("index", -1))
-    alt = f"Example {name}, labelled {called}: {visits}, {lost}, {recall}."
+    now = _now(run, row)
+    alt = f"Example {name}, labelled {called}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
     image = picture(pixels, alt) if pixels is not None else tag("span", "no picture", class_="blank")
     caption = tag(
         "figcaption",
@@ -116,9 +118,25 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
         tag("span", recall),
         tag("span", visits),
         tag("span", lost),
+        tag("span", now) if now else None,
         tag("span", name, class_="name"),
     )
     return tag("figure", image, caption)
+
+
+def _now(run: Run, row: Mapping[str, Any]) -> str:
+    """What the last visits of an example showed, where the ledger says it; nothing of one that was never recalled."""
+    streak = _streak(run, row)
+    if streak is None or (not streak and not finite(row.get("lapses"))):
+        return ""
+    return {0: "not recalled now", 1: "recalled now", 2: "recalled twice running"}.get(
+        streak, f"recalled {count(streak)} times running"
+    )
+
+
+def _streak(run: Run, row: Mapping[str, Any]) -> int | None:
+    index, streaks = row.get("index"), run.ledger.get("streak", ())
+    return int(streaks[index]) if isinstance(index, int) and 0 <= index < len(streaks) else None
 
 
 def _lost(lapses: float, known: bool) -> str:

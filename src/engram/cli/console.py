@@ -40,6 +40,7 @@ class ConsoleSink:
             Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
         )
         self.running = False
+        self.titled = False  # whether the table of epochs has its head
         self.told = time.monotonic()
         self.start: Mapping[str, Any] = {}
         self.first_step: tuple[float, int] | None = None  # when and where this process began to train
@@ -52,6 +53,7 @@ class ConsoleSink:
 
                 self.lines([("engram", __version__), *row["lines"]])
                 self.rule()
+                self.titled, self.first_step = False, None
             case "start":
                 self.start = row
             case "resumed":
@@ -65,7 +67,9 @@ class ConsoleSink:
                 self.say(f"step {row['step']:,}: now {row['threads']} threads; {row['why']}")
             case "notice":
                 self.say(row["text"], style="yellow")
-            case "closing":
+            case "finding":
+                self.finding(row["finding"])
+            case "closing" | "fix":
                 self.close()
                 self.rule()
                 self.lines(row["lines"])
@@ -103,16 +107,25 @@ class ConsoleSink:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """A row of the table: what the pass gave."""
-        if not getattr(self, "titled", False):
+        if not self.titled:
             self.titled = True
             self.say("epoch   train loss   accuracy    valid loss   accuracy      img/s     time", style="bold")
         validation = row["validation"]
-        judged = f"{validation['loss']:10.4f}   {100 * validation['accuracy']:6.2f} %" if validation else f"{'':>21}"
+        judged = f"{loss(validation['loss'])}   {100 * validation['accuracy']:6.2f} %" if validation else f"{'':>21}"
         rate = f"{row['images_per_second']:9,.0f}" if row["images_per_second"] else f"{'':>9}"
         self.say(
-            f"{row['epoch']:5d}   {row['train']['loss']:10.4f}   {100 * row['train']['accuracy']:6.2f} %    {judged}"
+            f"{row['epoch']:5d}   {loss(row['train']['loss'])}   {100 * row['train']['accuracy']:6.2f} %    {judged}"
             f"  {rate}  {clock(row['seconds']):>7}{' *' if row['best'] and validation else ''}"
         )
+
+    def finding(self, found: Mapping[str, Any]) -> None:
+        """What the clinic has just found: what was seen, and what to try; the report has the rest."""
+        style = {"critical": "bold red", "warning": "yellow"}.get(found["severity"])
+        when = f"step {found['step']:,}" if found["step"] else "before the first step"
+        title = str(found["diagnosis"]).replace("_", " ")
+        self.say(f"{found['severity']}, {when}: {title}: {found['says']}", style=style)
+        if found["severity"] != "information":
+            self.say(f"    try: {found['remedy']['says']}")
 
     def lines(self, rows: list[tuple[str, str]]) -> None:
         for label, text in rows:
@@ -166,6 +179,15 @@ def bar(share: float, width: int = 24) -> str:
     """
     full = round(max(0.0, min(1.0, share)) * width)
     return "━" * full + "─" * (width - full)
+
+
+def loss(value: float) -> str:
+    """A loss in ten columns, however far it has run away.
+
+    >>> loss(2.302585), loss(3.38e30)
+    ('    2.3026', '  3.38e+30')
+    """
+    return f"{value:10.4f}" if abs(value) < 10_000 else f"{value:10.3g}"
 
 
 def clock(seconds: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from engram.recipe import options
 
-OWN = ("recipe", "plan", "json", "tensorboard", "help", "version")
+OWN = ("recipe", "plan", "json", "tensorboard", "fix", "help", "version")
 """Options of the verbs themselves; every other option names a setting of the recipe."""
 
 WITH_A_VALUE = ("recipe", "tensorboard")

@@ -23,6 +23,7 @@ from engram.training import evaluate, peak, state, telling, weights
 from engram.training.assemble import EVALUATION_BATCH, Assembled, Progress, environment
 from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
 from engram.training.loop import train as events_of
+from engram.training.picturing import Picturing
 from engram.training.run import RunFolder, unwritable
 from engram.training.threads import StepTimeWatch
 from engram.training.watch import Watch
@@ -64,6 +65,7 @@ class Session:
         self.interrupted = False
         self.evaluations: dict[str, dict[str, Any]] = {}
         self.watch = Watch(assembled, folder, self.say)
+        self.picturing = Picturing(assembled, folder, self.say)
 
     @property
     def path(self) -> Path:
@@ -129,8 +131,9 @@ class Session:
         self.started = time.perf_counter()
 
     def look_on(self) -> None:
-        """Let the clinic watch from here on."""
+        """Let the clinic watch from here on, and pictures be taken."""
         self.watch.open(resumed=self.resumed)
+        self.picturing.open(resumed=self.resumed)
 
     def lengths(self) -> dict[str, Any]:
         """How long the run is, for the rows that open it."""
@@ -183,6 +186,7 @@ class Session:
             match event:
                 case Step():
                     self.watch.step(event)
+                    self.picturing.step(event.step)
                     examples += event.examples
                     computing += event.seconds
                     epoch_examples += event.examples
@@ -234,6 +238,7 @@ class Session:
         precision = str(self.assembled.machine.dtype).removeprefix("torch.")
         more = {"threads": torch.get_num_threads(), "precision": precision, "seconds": self.seconds}
         state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
+        self.picturing.save()
         self.saved_at, self.saved_step = time.perf_counter(), self.assembled.state.step
         return None
 
@@ -295,7 +300,10 @@ class Session:
         )
         self.save_ledger()
         self.save_pictures(self.describe_review())
-        self.watch.close(finished=reason in ("finished", "early_stopping"))
+        finished = reason in ("finished", "early_stopping")
+        self.watch.close(finished=finished)
+        if finished:
+            self.picturing.close(seconds=row["seconds"])
         if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
             self.evaluate()
         self.write_report()

@@ -2,6 +2,8 @@
 
     passed:  all 16 right and loss < 0.1 ln K     failed: loss > 0.5 ln K     after 200 steps of Adam at 1e-3 or 1e-2
 
+where the loss is counted from the least that perfect answers have: with label smoothing that is not 0.
+
 Everything that training needs is tried at once: labels that belong to their inputs, a gradient that reaches the
 weights, weights that move, a loss that measures the right thing. What fails here fails everywhere, and looking for a
 better learning rate on the whole data is time lost. Dropout is off, nothing is augmented, batch norm takes the batch's
@@ -24,6 +26,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
@@ -36,6 +40,9 @@ RATES = (1e-3, 1e-2)
 PASSED, FAILED = 0.1, 0.5
 """Loss over ln K: healthy networks came below 0.005 in 200 steps, sick ones stayed above 0.5."""
 
+STRENGTHS = (1.0, 2.0, 3.0, 4.0, 4.5, 5.0, 6.0, 8.0, 16.0, 32.0)
+"""Scores of the right class tried for the least loss; label smoothing of 0.1 has it at 4.5."""
+
 SECONDS = 30.0
 """After so long the check says nothing: a large network on a slow machine is no disease."""
 
@@ -46,7 +53,7 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
         return None
     chosen = _distinct(subject)
     x, y = subject.x[chosen], subject.y[chosen]
-    chance, begin = math.log(subject.num_classes), time.monotonic()
+    chance, begin, floor = math.log(subject.num_classes), time.monotonic(), least_loss(subject, y)
     best: dict[str, Any] = {}
     for rate in RATES:
         net = subject.copy(batch_statistics=True)
@@ -56,14 +63,22 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
             if one.requires_grad and (subject.optimized is None or name in subject.optimized)
         ]
         if not trainable:
-            return {"loss": math.nan, "correct": 0, "samples": len(y), "steps": 0, "rate": rate, "trainable": 0}
+            return {
+                "loss": math.nan,
+                "correct": 0,
+                "samples": len(y),
+                "steps": 0,
+                "rate": rate,
+                "trainable": 0,
+                "floor": 0.0,
+            }
         optimizer = torch.optim.Adam(trainable, lr=rate)
         for step in range(STEPS + 1):
             output = net(x)
             loss = subject.loss(output, y)
             now = {
                 "loss": loss.item(), "correct": int((scores_of(output).argmax(1) == y).sum()), "samples": len(y),
-                "steps": step, "rate": rate, "trainable": len(trainable),
+                "steps": step, "rate": rate, "trainable": len(trainable), "floor": floor,
             }  # fmt: skip
             if not best or now["loss"] < best["loss"]:
                 best = now
@@ -80,7 +95,20 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
 
 
 def _passed(seen: Mapping[str, Any], chance: float) -> bool:
-    return seen["correct"] == seen["samples"] and seen["loss"] < PASSED * chance
+    return seen["correct"] == seen["samples"] and seen["loss"] - seen.get("floor", 0.0) < PASSED * chance
+
+
+def least_loss(subject: Subject, y: Tensor) -> float:
+    """The loss of scores that prefer the right class, as strongly as suits the loss best.
+
+    >>> smoothed = lambda scores, y: F.cross_entropy(scores, y, label_smoothing=0.1)
+    >>> subject = Subject(torch.nn.Linear(1, 10), torch.zeros(2, 1), torch.tensor([0, 1]), smoothed, 10)
+    >>> round(least_loss(subject, subject.y), 2)  # the entropy of labels of which a tenth is given away
+    0.5
+    """
+    perfect = F.one_hot(y, subject.num_classes or -1).float()
+    found = [float(subject.loss(strength * perfect, y)) for strength in STRENGTHS]
+    return max(0.0, min((one for one in found if math.isfinite(one)), default=0.0))
 
 
 def _distinct(subject: Subject) -> list[int]:
@@ -113,7 +141,7 @@ def cannot_overfit_one_batch(history: History) -> list[Finding]:
     seen, chance = history.own("cannot_overfit_one_batch"), history.setup.chance
     if seen is None or not chance or _passed(seen, chance):
         return []
-    failed = not seen["loss"] <= FAILED * chance  # also of a loss that is not a number
+    failed = not seen["loss"] - seen.get("floor", 0.0) <= FAILED * chance  # also of a loss that is not a number
     said = (
         "nothing in the network can be trained"
         if not seen["trainable"]

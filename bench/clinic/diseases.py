@@ -70,7 +70,7 @@ DISEASES: dict[str, Disease] = {
     ),
     "raw inputs": Disease(
         "input_scale",
-        ("mlp", "tanh_mlp", "sigmoid_mlp", "vgg"),
+        ("mlp", "sigmoid_mlp"),
         (scaled(0.35, 0.6), scaled(6, 5), scaled(90, 80)),
         "mean_loss",
     ),
@@ -126,19 +126,13 @@ DISEASES: dict[str, Disease] = {
         three(lambda times: {"times_lr": times, "optimizer": "sgd", "lr": 0.05}, 2, 2000, 1e6),
         "exact",
     ),
-    "biases pushed down": Disease("dead_relus", ("mlp", "lenet", "vgg"), three(low_biases, -0.3, -3.0, -9.0), "exact"),
-    "a rate that kills": Disease(
-        "dead_relus",
-        ("mlp", "vgg"),
-        three(lambda times: {"times_lr": times, "schedule": lambda done: 1.0 if done < 0.1 else 1 / times}, 4, 40, 400),
-        "exact",
-    ),
+    "biases pushed down": Disease("dead_relus", ("lenet", "vgg"), three(low_biases, -0.3, -3.0, -9.0), "exact"),
     "tanh and sigmoid at their ends": Disease(
         "saturation", ("tanh_mlp", "tanh_lenet"), three(hidden_gain, 2, 10, 40), "saturated"
     ),
     "rate too high, momentum": Disease(
         "lr_too_high",
-        ("mlp", "lenet", "norm_vgg", "tanh_lenet"),
+        ("mlp", "norm_vgg", "tanh_lenet"),
         three(lambda times: {"times_lr": times}, 4, 30, 300),
         "last_loss",
     ),
@@ -147,7 +141,7 @@ DISEASES: dict[str, Disease] = {
     ),
     "rate too low, momentum": Disease(
         "lr_too_low",
-        ("residual_mlp", "mlp", "tanh_lenet", "vgg"),
+        ("mlp", "tanh_lenet"),
         three(lambda times: {"times_lr": 1 / times}, 5, 300, 3000),
         "last_loss",
     ),
@@ -156,7 +150,7 @@ DISEASES: dict[str, Disease] = {
     ),
     "rate taken away early": Disease(
         "lr_decayed_early",
-        ("mlp", "residual_mlp", "tanh_lenet"),
+        ("mlp", "tanh_lenet"),
         (
             {**decayed(0.5, 0.1), "times_lr": 0.3},
             {**decayed(0.1, 0.01), "times_lr": 0.3},
@@ -177,7 +171,7 @@ DISEASES: dict[str, Disease] = {
     "a waist": Disease("underfitting", ("mlp", "tanh_lenet"), three(waist, 4, 1, 1), "accuracy"),
     "decay too strong": Disease(
         "regularizer_dominates",
-        ("mlp", "lenet", "tanh_lenet"),
+        ("mlp", "tanh_lenet"),
         three(lambda decay: {"weight_decay": decay}, 0.01, 0.5, 2.0),
         "last_loss",
     ),

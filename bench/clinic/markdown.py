@@ -5,8 +5,9 @@ from typing import Any
 from bodies import CALIBRATION, HELD_OUT
 from diseases import DISEASES
 from rivals import SPEAKS_OF
-from score import HALVES, Score, rival_found, speaks, wilson
-from truths import EXACT
+from score import HALVES, Score, speaks, wilson
+
+from engram import registry
 
 FIGURES = {
     "mean_loss": "mean training loss against the control",
@@ -21,10 +22,20 @@ FIGURES = {
 def page(results: dict[str, Any], only: str | None = None) -> str:
     """All tables; of one half alone while thresholds are being set."""
     rows = results["rows"]
-    parts = []
+    parts = [] if only else [commands(results), oracles()]
     for name in HALVES if only is None else (only,):
         parts += [f"### The {name} half", *_half(Score(rows, name), name)]
     return "\n\n".join(parts)
+
+
+def commands(results: dict[str, Any]) -> str:
+    """When, where and with what it was measured."""
+    machine, last = results["machine"], results["commands"][-1]
+    seeds = ", ".join(f"{kind} {len(which)}" for kind, which in results["seeds"].items())
+    return (
+        f"{len(results['rows'])} runs; seeds: {seeds}. {machine['processor']}, {machine['threads']} thread, torch "
+        f"{machine['torch']}; last judged at commit {last['commit']}."
+    )
 
 
 def _half(score: Score, name: str) -> list[str]:
@@ -123,6 +134,22 @@ def confusion(score: Score) -> str:
     return "\n".join(lines)
 
 
+def diagnoses_known() -> str:
+    """A row a registered diagnosis: when it is asked, at which level, and what it says."""
+    lines = ["| diagnosis | asked | level | says |", "|---|---|---|---|"]
+    entries = [registry.find("diagnosis", name) for name in registry.names("diagnosis")]
+    words = {"before": "before training", "during": "while training", "after": "at the end"}
+
+    def asked(entry: registry.Entry) -> list[str]:
+        when = entry.facts.get("when", "during")
+        return [when] if isinstance(when, str) else list(when)
+
+    for one in sorted(entries, key=lambda entry: (list(words).index(asked(entry)[0]), entry.name)):
+        when = " and ".join(words[name] for name in asked(one))
+        lines.append(f"| `{one.name}` | {when} | {one.facts.get('level', 'standard')} | {one.summary} |")
+    return "\n".join(lines)
+
+
 def oracles() -> str:
     """A row a disease: what is done, at which doses, and who says that it is there."""
     lines = ["| made sick by | to be found as | bodies | oracle |", "|---|---|---|---|"]
@@ -130,6 +157,3 @@ def oracles() -> str:
         oracle = "exact" if one.oracle == "exact" else FIGURES[one.oracle]
         lines.append(f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {oracle} |")
     return "\n".join(lines)
-
-
-__all__ = ["EXACT", "oracles", "page", "rival_found"]

@@ -3,7 +3,7 @@
     python bench/clinic/run.py run                       carry out what is not in the results yet
     python bench/clinic/run.py run --data DIR            the same on MNIST at 8 by 8; DIR holds mnist/
     python bench/clinic/run.py judge                     ask the diagnoses as they are now of the runs measured before
-    python bench/clinic/run.py table                     docs/clinic.md's tables from bench/results/clinic_zoo.json
+    python bench/clinic/run.py table [--write]           docs/clinic.md's tables from bench/results/clinic_zoo.json
 
 About a thousand networks of a second or two on scikit-learn's digits: every diagnosis that small data can show, at
 three doses, of bodies in two halves (`bodies.py`), with three seeds; beside them healthy practice that looks ill
@@ -40,6 +40,7 @@ from engram.training.device import describe_processor
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "clinic.md"
 SAVE_EVERY = 10
 
 
@@ -96,6 +97,8 @@ def judge(chosen: argparse.Namespace) -> None:
         with gzip.open(kept / f"{_name(row['key'])}.pkl.gz", "rb") as file:
             history = pickle.load(file)
         row["findings"] = trials.judge_again(history)
+    known = {one.key for one in zoo.trials()}
+    results["rows"] = [row for row in results["rows"] if row["key"] in known]
     note(results)
     write(Path(chosen.to) if chosen.to else path, results)
 
@@ -104,7 +107,19 @@ def table(chosen: argparse.Namespace) -> None:
     """The results as Markdown."""
     import markdown
 
-    print(markdown.page(read(Path(chosen.file) if chosen.file else results_file(chosen.data)), chosen.half))
+    results = read(Path(chosen.file) if chosen.file else results_file(chosen.data))
+    known = {one.key for one in zoo.trials()}
+    results["rows"] = [row for row in results["rows"] if row["key"] in known]
+    parts = {"diagnoses": markdown.diagnoses_known(), "results": markdown.page(results, chosen.half)}
+    if not chosen.write:
+        print("\n\n".join(parts.values()))
+        return
+    text = PAGE.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        begin, end = text.index(f"<!-- {name}: begin"), text.index(f"<!-- {name}: end -->")
+        first = text.index("\n", begin) + 1
+        text = f"{text[:first]}\n{part}\n\n{text[end:]}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 def note(results: dict[str, Any]) -> None:
@@ -164,6 +179,7 @@ def main() -> None:
             verb.add_argument("--to", help="another file than the results")
         if name == "table":
             verb.add_argument("--file", help="another file than the results")
+            verb.add_argument("--write", action="store_true", help="into docs/clinic.md")
     chosen = parser.parse_args()
     {"run": run, "judge": judge, "table": table}[chosen.task](chosen)
 

@@ -17,7 +17,7 @@ import recorded
 import rivals
 import torch
 import torch.nn.functional as F
-from bodies import BODIES, K
+from bodies import BODIES, Attentive, K
 from digits import Pictures
 from torch import Tensor, nn
 
@@ -29,6 +29,9 @@ from engram.clinic.subject import Subject
 from engram.review.ledger import Ledger, Observed
 
 STEPS, BATCH = 128, 64
+
+LOOKED_INTO = (nn.RNNBase, nn.MaxPool2d, Attentive)
+"""What the diagnoses of level full look into; other networks have nothing for them, and standard is asked."""
 
 Batch = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
@@ -177,10 +180,11 @@ def carry_out(trial: Trial, given: Pictures) -> Outcome:
     total = trial.total_steps or trial.steps
     data = {"counts": {"train": torch.bincount(y, minlength=K).tolist()}, **trial.facts}
     setup = Setup(total_steps=total, batch_size=trial.batch, num_classes=K, data=data)
-    # all diagnoses are asked, at the rates of the standard level
+    # all diagnoses that have something to say are asked, at the rates of the standard level
+    level = "full" if any(isinstance(one, LOOKED_INTO) for one in net.modules()) else "standard"
     ledger = Ledger(len(y))
     facts = {"ledger": ledger}
-    clinic = Clinic(net, optimizer, probe=(x, y), level="full", loss=mean_loss, setup=setup, facts=facts)
+    clinic = Clinic(net, optimizer, probe=(x, y), level=level, loss=mean_loss, setup=setup, facts=facts)
     clinic.rates = LEVELS["standard"]
     told: list[Finding] = list(clinic.examine())
     before = oracles.Before.of(net, x, y, trial.loss)

@@ -7,7 +7,7 @@ from diseases import DISEASES, DOSES
 from healthy import HEALTHY
 from trial import Trial
 
-CONTROL_SEEDS, HEALTHY_SEEDS, SICK_SEEDS = range(5), range(4), range(3)
+CONTROL_SEEDS, HEALTHY_SEEDS, SICK_SEEDS = range(4), range(4), range(3)
 
 
 def controls() -> Iterator[Trial]:
@@ -38,7 +38,7 @@ def trials() -> list[Trial]:
     def turn(one: Trial) -> tuple[int, int]:
         late = one.seed > 1
         if one.kind == "control":
-            return (3 if one.seed > 3 else 0), one.seed
+            return 0, one.seed
         if one.kind == "healthy":
             return (2 if late else 1), one.seed
         return (0 if one.dose == "clear" else 3 if late else 1), one.seed

@@ -68,6 +68,7 @@ def test_ratios_and_rates_stand_on_one_axis(folder: Path) -> None:
         moment(0, matrix("a", None), lr=0.25),
         moment(23, *(matrix(name, 2 * power, 2.0) for name, power in zip("abc", powers, strict=True)), lr=0.5),
         moment(46, *(matrix(name, power / 2) for name, power in zip("abc", powers, strict=True)), lr=0.125),
+        Moment(69, loss=1.0, lr=0.0625),
     )
     drawn = spec(run)
     altair.Chart.from_dict(drawn)
@@ -77,13 +78,13 @@ def test_ratios_and_rates_stand_on_one_axis(folder: Path) -> None:
         ("first layer", [(1, pytest.approx(2**-10, rel=1e-3)), (2, pytest.approx(2**-11, rel=1e-3))]),
         ("last layer", [(1, pytest.approx(2**-7, rel=1e-3)), (2, pytest.approx(2**-8, rel=1e-3))]),
     ]
-    assert values(lower) == [("", [(0, 0.25), (1, 0.5), (2, 0.125)])]
+    assert values(lower) == [("", [(0, 0.25), (1, 0.5), (2, 0.125), (3, 0.0625)])]
     areas = [one for one in upper["layer"] if one["mark"] != "line" and one["mark"]["type"] == "area"]
     assert [one["high"] for one in areas[0]["data"]["values"]] == pytest.approx([2**-7, 2**-8], rel=1e-3)
     assert [one["low"] for one in areas[0]["data"]["values"]] == pytest.approx([2**-10, 2**-11], rel=1e-3)
     domains = [layer["encoding"]["x"]["scale"]["domain"] for view in (upper, lower) for layer in view["layer"]
                if layer["mark"] != "line" and layer["mark"]["type"] == "line"]  # fmt: skip
-    assert domains == [[0, 2]] * 4
+    assert domains == [[0, 3]] * 4
     assert caption(run) == (
         "Steps are of a healthy size: in the first 60 steps the median matrix moved by 0.0015 of its length a step; "
         "healthy is 0.0005 to 0.026. At epoch 2 it is 0.00098, from 0.00049 in “a” to 0.0039 in “c”. Shaded: all of "

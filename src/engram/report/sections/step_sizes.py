@@ -51,7 +51,8 @@ def _ratios(moment: Moment) -> dict[str, float]:
 
 def _chart(run: Run, ratios: Ratios) -> Markup:
     names = list(ratios[-1][1])
-    until = place(run, ratios[-1][0].step)
+    rates = _rates(run)
+    until = max([place(run, ratios[-1][0].step), *(at for at, _ in rates)])
     middle = [(place(run, one.step), median(found.values())) for one, found in ratios]
     series = [Line(MIDDLE, _above(middle), COLOURS[0])]
     if len(names) > 1:
@@ -71,7 +72,6 @@ def _chart(run: Run, ratios: Ratios) -> Markup:
         spec["layer"].insert(0, _range(run, ratios, lowest, highest))
     name = f"healthy in the first {FIRST} steps"
     spec = band.behind(spec, *HEALTHY, name, across=(0.0, until))
-    rates = _rates(run)
     if rates:
         below = lines([Line("learning rate", rates)], x=axis(run), y="learning rate", zero=True, until=until)
         for layer in below["layer"]:

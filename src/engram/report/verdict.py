@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engram.report.run_folder import SPLITS, Evaluation, Run, finite, text
-from engram.report.words import about, count, duration, interval, number, percent, plural
+from engram.report.words import about, count, duration, interval, listed, number, percent, plural
 
 Tone = Literal["good", "note", "warning", "bad"]
 
@@ -61,8 +61,21 @@ def judge(run: Run) -> Verdict:
     >>> judge(Run(Path("a"), alive=True, begin={"total_steps": 80})).sentence
     'Training has begun; no step is done yet.'
     """
-    remarks = (*ending(run), *trend(run), *gap(run), *harder(run), *weakest(run))
+    remarks = (*ending(run), *found(run), *trend(run), *gap(run), *harder(run), *weakest(run))
     return Verdict(*state(run), sentence(run), remarks)
+
+
+def found(run: Run) -> Iterator[Remark]:
+    """What the clinic found, in a sentence; the page has a section on it."""
+    titles = [
+        text(one["diagnosis"].replace("_", " ")) for one in run.findings if one["severity"] in ("critical", "warning")
+    ]
+    if not titles:
+        return
+    critical = sum(one["severity"] == "critical" for one in run.findings)
+    tone: Tone = "bad" if critical else "warning"
+    told = f"{critical} critical" if critical else "none of it critical"
+    yield Remark(tone, f"The clinic found {listed(titles)}, {told}: see what was found, below.")
 
 
 def state(run: Run) -> tuple[str, Tone]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engram.report import finding_marks
 from engram.report.charts import COLOURS, Line, figure, lines, log_suits, pairs, smooth
 from engram.report.markup import Markup, join, table, tag
 from engram.report.run_folder import Run, finite
@@ -58,8 +59,12 @@ def _loss(run: Run) -> Markup | None:
         best = min(validation, key=lambda point: point[1])
         told.append(f"validation loss was lowest at epoch {number(best[0])}: {number(best[1])}")
     scale = " The axis is logarithmic." if log else ""
-    caption = "; ".join(told) + "." + scale
-    return figure(lines(series, x=X, y="loss", log=log, until=reach(run)), "Loss", caption[:1].upper() + caption[1:])
+    marks = finding_marks.layers(run)
+    found = " Dashed lines: where the findings with these numbers were made." if marks else ""
+    caption = "; ".join(told) + "." + scale + found
+    spec = lines(series, x=X, y="loss", log=log, until=reach(run))
+    spec["layer"] = [*spec["layer"], *marks]
+    return figure(spec, "Loss", caption[:1].upper() + caption[1:])
 
 
 def _accuracy(run: Run) -> Markup | None:

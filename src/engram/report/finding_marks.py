@@ -1,0 +1,51 @@
+"""Findings on a chart over the epochs: a line where each was seen, with the number that it has in their list."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engram.report.run_folder import Run, finite
+
+TONES = {"critical": "bad", "warning": "warning", "information": "note"}
+"""The tone of each severity, which is a colour of the page."""
+
+MOST = 9
+"""Findings that are drawn: further ones are the least."""
+
+
+def numbered(run: Run) -> list[tuple[float, str, str]]:
+    """(epoch, numbers, tone) of the findings that were made while it trained; those of one step share a line."""
+    lines: dict[float, tuple[list[str], str]] = {}
+    for place, one in enumerate(run.findings[:MOST], 1):
+        step = finite(one.get("step"))
+        epoch = run.epoch_of({"step": step}) if step else None
+        if epoch is not None:
+            numbers, tone = lines.setdefault(epoch, ([], TONES.get(str(one.get("severity")), "note")))
+            numbers.append(str(place))
+    return [(epoch, ", ".join(numbers), tone) for epoch, (numbers, tone) in sorted(lines.items())]
+
+
+def layers(run: Run) -> list[dict[str, Any]]:
+    """Layers to lay over a chart whose x is the epoch: dashed lines, numbers at their top; none without findings."""
+    marks = numbered(run)
+    return [_drawn(marks, kind, more) for kind, more in KINDS.items()] if marks else []
+
+
+KINDS: Mapping[str, dict[str, Any]] = {
+    "rule": {"strokeDash": [3, 3], "strokeWidth": 1},
+    "text": {"align": "left", "baseline": "top", "dx": 3, "fontSize": 12, "fontWeight": 600, "y": 0},
+}
+
+
+def _drawn(marks: list[tuple[float, str, str]], kind: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    values = [{"x": float(f"{x:.5g}"), "finding": numbers, "tone": f"var(--{tone})"} for x, numbers, tone in marks]
+    encoding: dict[str, Any] = {
+        "x": {"field": "x", "type": "quantitative"},
+        "color": {"field": "tone", "type": "nominal", "scale": None, "legend": None},
+        "tooltip": [
+            {"field": "finding", "type": "nominal"},
+            {"field": "x", "type": "quantitative", "title": "epoch", "format": ".3~f"},
+        ],
+    }
+    if kind == "text":
+        encoding["text"] = {"field": "finding", "type": "nominal"}
+    return {"data": {"values": values}, "mark": {"type": kind, **more}, "encoding": encoding}

@@ -19,8 +19,7 @@ def numbered(run: Run) -> list[tuple[float, str, str]]:
         step = finite(one.get("step"))
         epoch = run.epoch_of({"step": step}) if step else None
         if epoch is not None:
-            numbers, tone = lines.setdefault(epoch, ([], TONES.get(str(one.get("severity")), "note")))
-            numbers.append(str(place))
+            lines.setdefault(epoch, ([], TONES.get(str(one.get("severity")), "note")))[0].append(str(place))
     return [(epoch, ", ".join(numbers), tone) for epoch, (numbers, tone) in sorted(lines.items())]
 
 

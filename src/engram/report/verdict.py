@@ -54,6 +54,10 @@ class Verdict:
     remarks: tuple[Remark, ...]
 
 
+MOST = 4
+"""Findings that a sentence names."""
+
+
 def judge(run: Run) -> Verdict:
     """The verdict on a run, finished or not.
 
@@ -72,6 +76,8 @@ def found(run: Run) -> Iterator[Remark]:
     ]
     if not titles:
         return
+    if len(titles) > MOST:
+        titles = [*titles[: MOST - 1], f"{len(titles) - MOST + 1} more"]
     critical = sum(one["severity"] == "critical" for one in run.findings)
     tone: Tone = "bad" if critical else "warning"
     told = f"{critical} critical" if critical else "none of it critical"

@@ -85,16 +85,6 @@ def about(seconds: float) -> str:
     return f"about {duration(round(seconds / 60) * 60)}"
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names as a sentence takes them.
-
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdef"))
-    ('a', 'a, b and c', 'a, b, c, d and 2 more')
-    """
-    shown = [*names[:most], f"{len(names) - most} more"] if len(names) > most else list(names)
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-
-
 def plural(amount: float, singular: str, many: str | None = None) -> str:
     """An amount with its noun.
 

@@ -1,4 +1,4 @@
-"""What the clinic found, causes before their consequences: what was seen, what it means, what to try, how to refute it."""
+"""What the clinic found, causes first: what was seen, what it means, what to try, what would refute it."""
 
 import shlex
 from collections.abc import Mapping

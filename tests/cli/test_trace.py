@@ -144,6 +144,35 @@ def test_a_trained_network(engram, trained):
     assert (trained / "here.html").exists()
 
 
+def test_a_network_of_ones_own(engram, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\nnet = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))\n"
+        "rnn = nn.RNN(3, 2, batch_first=True)\n"
+    )
+    told = engram("mine.py:net", "--x", "1,2", "--class", "0", "--svg", "net.svg")
+    assert told.startswith("cross_entropy ")
+    assert "2.weight" in told
+    assert "gradient of  the loss of class 0" in told
+    assert told.rstrip().endswith("net.svg\n\ntrace.html")
+    ElementTree.fromstring((tmp_path / "net.svg").read_text(encoding="utf-8"))
+    assert "<h1>The gradient&#39;s way through mine.py:net</h1>" in (tmp_path / "trace.html").read_text()
+    content = json.loads(engram("mine.py:rnn", "--json", "--to", "rnn.html"))
+    assert len(content["steps"][0]["gradients"]) == 9
+    assert content["facts"]["gradient of"] == "the sum of what it gives"
+    assert "--y is not known for a network" in engram.refused("mine.py:net", "--y", "3")
+    assert "did you mean: net" in engram.refused("mine.py:nett")
+    assert "30 for a diagram" in engram.refused("resnet20", "--svg", "x.svg")
+
+
+def test_a_network_by_its_name(engram, trained):
+    told = engram("lenet5", "--image", "photo.png")
+    assert "lenet5, not trained" in told
+    assert "photo.png, 1x1x28x28" in told
+    assert "max_pool2d  14x14" in told
+    (trained / "lenet5").mkdir()  # a folder is a run
+    assert "--image photo.jpg" in engram.refused("lenet5")
+
+
 def test_messages_of_a_trained_network(engram, trained):
     assert "did you mean: class 3" in engram.refused("run", "--image", "photo.png", "--class", "klass 3")
     assert "--image photo.jpg" in engram.refused("run")

@@ -118,7 +118,8 @@ def test_maps_stand_side_by_side():
 
 def test_a_graph_of_which_most_floats_free_is_placed():
     """Without bounds, the solver divided by infinity."""
-    sizes = {0: (17.96, 49.93), 1: (10.0, 10.0), 2: (10.0, 10.0), 3: (10.0, 10.0), 4: (91.91, 37.72)}
+    high = (49.93360822954657, 10.0, 10.0, 10.0, 37.71526930939231)
+    sizes = {number: (20.0, one) for number, one in enumerate(high)}
     made = layout(sizes, [(1, 2), (1, 4)])
     assert all(np.isfinite(place).all() for place in made.places.values())
 

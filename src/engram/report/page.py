@@ -100,7 +100,7 @@ def _assemble(title: str, body: Markup, scripts: Markup, allowed: str, going_on:
         Markup("<style>{}</style>").format(Markup(_style())),
     ]
     main = tag("main", body, id="main")
-    foot = tag("footer", "Made by Engram from the files of the run folder; this page holds all it shows.")
+    foot = tag("footer", "Made by Engram; this page holds all it shows.")
     inner = join([tag("a", "To the content", href="#main", class_="skip"), main, foot, scripts])
     return f'<!doctype html>\n<html lang="en">\n{tag("head", *head)}\n{tag("body", inner)}\n</html>\n'
 

@@ -23,7 +23,8 @@ One idea a file:
     flow.py        a whole network: what enters and leaves            lengths.py     how long a gradient is
     branches.py    which way it came, and what is joined              time_steps.py  how far back through time
     routing.py     who received it in a pooling                       page.py        all of it as one page
-    of_run.py      a trained network that looks at an image           untouched.py   afterwards it is as it was
+    of_run.py      a trained network that looks at an image           of_network.py  one that is not trained yet
+    untouched.py   afterwards it is as it was
 
 The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...)`.
 """

@@ -72,6 +72,8 @@ class Flow:
         loss: the loss of the examples, summed.
         image: the first example as a picture, uint8 (H, W, C), where it is one.
         title: what was looked at.
+        facts: more about that, by name.
+        operations: how many there were, with the tensors that they read.
     """
 
     parts: list[Part]
@@ -83,6 +85,7 @@ class Flow:
     image: NDArray[np.uint8] | None = None
     title: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    operations: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the picture, as what JSON can hold."""
@@ -96,6 +99,11 @@ class Flow:
             "poolings": [one.to_dict() for one in self.poolings],
             "steps": [{"name": one.name, "gradients": [_number(g) for g in one.gradients]} for one in self.steps],
         }
+
+    def _repr_html_(self) -> str:
+        from engram.trace.page import inline
+
+        return inline(self)
 
     def __str__(self) -> str:
         sections = [self.title] if self.title else []
@@ -147,7 +155,7 @@ def flow(
 
     def run(x: Tensor) -> Tensor:
         given = net(x)
-        return loss(given, y) if loss is not None else _cross_entropy(given, y)
+        return loss(given, y) if loss is not None else cross_entropy(given, y)
 
     with untouched(net):
         if any("auxiliary" in name for name, _ in net.named_modules()):
@@ -162,6 +170,7 @@ def flow(
         loss=float(trace.nodes[trace.outputs[0][0]].value.sum()),
         image=shown(x[0]),
         title=f"the gradient's way through {type(net).__name__}",
+        operations=len(trace),
     )
 
 
@@ -179,7 +188,15 @@ def shown(x: Tensor, *, scaled: bool = True) -> NDArray[np.uint8] | None:
     return (plain.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def _cross_entropy(given: Any, y: Tensor | None) -> Tensor:
+def cross_entropy(given: Any, y: Tensor | None) -> Tensor:
+    """Of scores (B, K), summed over the examples, with that of auxiliary heads by their weight.
+
+    Args:
+        y: the class of each; None for that of its highest score.
+
+    Raises:
+        UserError: they are no scores, or `y` does not fit them.
+    """
     heads, weight = ((), 0.0)
     scores = given
     if isinstance(given, Scores):

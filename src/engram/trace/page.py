@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,10 @@ GRID = 32
 COLOUR = (255, 60, 120)
 MOST = 400
 """Rows of a table."""
+FEW = 12
+"""Modules or time steps that have a tick each."""
+MAGNITUDE = 10.0
+"""Longest gradient over shortest, from which they are drawn by orders of magnitude."""
 
 STYLE = """
 .routes { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 2rem 2.5rem; }
@@ -30,6 +35,7 @@ STYLE = """
 .routes .grid { stroke: #fff; stroke-opacity: .28; stroke-width: .5; fill: none; }
 .routes .winner { fill: #ffd34d; stroke: #000; stroke-width: .6; }
 .routes figcaption { margin-top: .5rem; }
+.even { color: var(--muted); font-size: .88rem; margin-top: 1.4rem; }
 """
 
 
@@ -41,8 +47,27 @@ def page(flow: Flow) -> str:
     return document(title, join([*body, _poolings(flow), _steps(flow), _joins(flow), _parts(flow)]))
 
 
+def inline(flow: Flow) -> str:
+    """The page inside another, such as a notebook, where neither changes how the other looks."""
+    style = "width:100%;height:44rem;border:1px solid #8884;border-radius:.4rem"
+    return str(tag("iframe", srcdoc=page(flow), style=style, title=flow.title))
+
+
+def counted(spec: dict[str, Any], count: int) -> dict[str, Any]:
+    """The specification of a chart over things that are counted from 1: few have a tick each, in place.
+
+    >>> spec = charts.lines([Line("a", [(1.0, 2.0), (2.0, 3.0)])], x="step", y="length")
+    >>> counted(spec, 2)["layer"][0]["encoding"]["x"]["axis"]["values"]
+    [1, 2]
+    """
+    for layer in spec["layer"]:
+        if "x" in layer["encoding"] and count <= FEW:
+            layer["encoding"]["x"]["axis"] |= {"values": list(range(1, count + 1)), "format": "d"}
+    return spec
+
+
 def _section(title: str, words: str, *content: Markup) -> Markup:
-    return tag("section", tag("h2", title), tag("p", words), *content)
+    return tag("section", tag("h2", title), tag("p", words) if words else None, *content)
 
 
 def _depth(flow: Flow) -> Markup | None:
@@ -52,7 +77,8 @@ def _depth(flow: Flow) -> Markup | None:
     finite = [(x, y) for x, y in points if np.isfinite(y)]
     if len(finite) < 2:
         return None
-    log = charts.log_suits([Line("gradient", finite)])
+    low, high = min(finite, key=lambda one: one[1]), max(finite, key=lambda one: one[1])
+    log = high[1] > MAGNITUDE * low[1]
     spec = charts.lines(
         [Line("gradient", finite, dots=True)],
         x="module, in the order in which they run",
@@ -60,9 +86,9 @@ def _depth(flow: Flow) -> Markup | None:
         log=log,
         zero=not log,
     )
-    low, high = min(y for _, y in finite), max(y for _, y in finite)
-    caption = f"From {short(high)} at the most to {short(low)} at the least."
-    drawn = tag("div", charts.svg(spec, f"The gradient by depth. {caption}"), class_="chart")
+    names = [f"{part.name or 'the whole'} ({part.kind})" for part in (rows[int(x) - 1] for x, _ in (high, low))]
+    caption = f"From {short(high[1])} at the most, at {names[0]}, to {short(low[1])} at the least, at {names[1]}."
+    drawn = tag("div", charts.svg(counted(spec, len(rows)), f"The gradient by depth. {caption}"), class_="chart")
     figure = tag("figure", drawn, tag("figcaption", caption))
     words = (
         "How long the gradient of the loss is where each module gives its output: the network's beginning on the left. "
@@ -106,13 +132,26 @@ def _meter(share: float) -> Markup:
 def _poolings(flow: Flow) -> Markup | None:
     if not flow.poolings:
         return None
-    words = (
-        "A maximum sends each window's gradient to its winner; everything else learns nothing from this image. Red "
-        "is how much each place received, over all channels; yellow dots are the winners of the channel that received "
-        "most."
+    whole = [one for one in flow.poolings if one.windows == "1x1" and not one.operation.startswith("max")]
+    shown = [one for one in flow.poolings if one not in whole]
+    words = "Red is how much of the gradient each place received, over all channels. "
+    if any(one.operation.startswith("max") for one in shown):
+        words += (
+            "A maximum sends each window's gradient to its winner; everything else learns nothing from this image. "
+            "Yellow dots are the winners of the channel that received most. "
+        )
+    if any(not one.operation.startswith("max") for one in shown):
+        words += "An average gives all of a window the same. "
+    drawn = [tag("div", *(_overlay(flow, one) for one in shown), class_="routes")] if shown else []
+    told = [
+        f"{one.name}: {one.operation} over everything, which gives every place of a channel the same." for one in whole
+    ]
+    return _section(
+        "Who received it in the poolings",
+        words if shown else "",
+        *drawn,
+        *(tag("p", line, class_="even") for line in told),
     )
-    drawn = [_overlay(flow, one) for one in flow.poolings]
-    return _section("Who received it in the poolings", words, tag("div", *drawn, class_="routes"))
 
 
 def _overlay(flow: Flow, one: Routing) -> Markup:
@@ -166,13 +205,17 @@ def _steps(flow: Flow) -> Markup | None:
             one.name,
             [(step + 1.0, g) for step, g in enumerate(one.gradients) if np.isfinite(g)],
             charts.COLOURS[place % 8],
+            dots=True,
         )
         for place, one in enumerate(flow.steps)
     ]
+    count = max(len(one.gradients) for one in flow.steps)
     log = charts.log_suits(series)
     spec = charts.lines(series, x="time step", y="length of the gradient", log=log, zero=not log)
     caption = "The gradient at the input of each time step; what falls off towards the left is forgotten."
-    drawn = tag("figure", tag("div", charts.svg(spec, caption), class_="chart"), tag("figcaption", caption))
+    drawn = tag(
+        "figure", tag("div", charts.svg(counted(spec, count), caption), class_="chart"), tag("figcaption", caption)
+    )
     return _section("Back through time", "How far back the loss reaches.", tag("div", drawn, class_="charts"))
 
 

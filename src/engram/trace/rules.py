@@ -59,7 +59,10 @@ CONVOLUTION = Rule(
 )
 NORMALIZED = "takes out of the gradient its mean and its part along the output, divides by the standard deviation"
 BATCH = ("", "", "", "", "", "training")
-RECURRENT = Rule("carries the gradient back step by step, through the gates, to every input and the shared weights")
+RECURRENT = Rule(
+    "carries the gradient back step by step, through the gates, to every input and the shared weights",
+    ("", "", "", "", "layers", "dropout", "", "bidirectional"),
+)
 
 RULES: dict[str, Rule] = {
     "add": Rule("hands the gradient on to both as it is"),

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from engram.trace.rules import rule_of
 
-USUAL = {"stride": (1, None), "padding": (0,), "dilation": (1,), "groups": (1,), "count_include_pad": (True,)}
+USUAL = {
+    "stride": (1, None),
+    "padding": (0,),
+    "dilation": (1,),
+    "groups": (1,),
+    "count_include_pad": (True,),
+    "layers": (1,),
+    "dropout": (0.0,),
+}
 """What goes without saying."""
 INDICES = ("getitem", "setitem", "permute", "transpose", "movedim", "flip", "roll")
 """Of what takes places and not sizes."""

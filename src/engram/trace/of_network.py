@@ -46,8 +46,10 @@ def of_network(
         UserError: no such network, one that cannot run on what goes in, an image that cannot be read, no such class.
 
     >>> found, seen = of_network("lenet5")
-    >>> [part.name for part in found.parts][:3], seen
-    (['', 'c1', 's2 (1)'], None)
+    >>> [part.name for part in found.parts][:3], seen["c1.weight"].gradient.shape
+    (['', 'c1', 's2'], torch.Size([6, 1, 5, 5]))
+    >>> of_network("resnet20")[1] is None
+    True
     """
     given = _input(x, seed)
     try:

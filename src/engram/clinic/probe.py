@@ -65,9 +65,9 @@ class _Call:
 class Watch(TorchFunctionMode):
     """While it is entered, every layer's output is measured and its gradient waited for; see `watched`."""
 
-    def __init__(self, net: nn.Module, samples: int, *, gradients: bool) -> None:
+    def __init__(self, net: nn.Module, samples: int, *, gradients: bool, heights_only: bool = False) -> None:
         super().__init__()
-        self.samples, self.gradients = samples, gradients
+        self.samples, self.gradients, self.heights_only = samples, gradients, heights_only
         self.calls: list[_Call] = []
         self._counts: Counter[str] = Counter()
         self._stack: list[tuple[nn.Module, str, bool]] = []
@@ -110,6 +110,8 @@ class Watch(TorchFunctionMode):
         """Reduce an output to numbers, now: the next layer may overwrite it."""
         if not output.is_floating_point() or output.ndim < 2 or not output.numel():
             return
+        if self.heights_only and kind not in RECTIFIERS:
+            return
         self._counts[name] += 1
         count = self._counts[name]
         name = name if count == 1 else f"{name}#{count}"
@@ -117,6 +119,11 @@ class Watch(TorchFunctionMode):
         call = _Call(name, kind, output.shape[axis], axis)
         with torch._C.DisableTorchFunction(), torch.no_grad():
             values = output.detach().float()
+            if kind in RECTIFIERS:
+                call.tallest = values.amax([one for one in range(values.ndim) if one != axis])
+            if self.heights_only:
+                self.calls.append(call)
+                return
             call.numbers = {
                 "sum": values.sum(),
                 "norm": torch.linalg.vector_norm(values),
@@ -128,8 +135,6 @@ class Watch(TorchFunctionMode):
             if kind in SATURATING:
                 centred = 2 * some - 1 if "igmoid" in kind else some
                 call.numbers["saturated"] = (centred.abs() > SATURATING[kind]).float().mean()
-            if kind in RECTIFIERS:
-                call.tallest = values.amax([one for one in range(values.ndim) if one != axis])
         if self.gradients and output.requires_grad:
             output.register_hook(self._receiver(call))
         self.calls.append(call)
@@ -145,9 +150,14 @@ class Watch(TorchFunctionMode):
 
 
 @contextmanager
-def watched(net: nn.Module, samples: int, *, gradients: bool) -> Iterator[Watch]:
-    """Hooks on every module and a look at every function, until the context is left."""
-    watch = Watch(net, samples, gradients=gradients)
+def watched(net: nn.Module, samples: int, *, gradients: bool, heights_only: bool = False) -> Iterator[Watch]:
+    """Hooks on every module and a look at every function, until the context is left.
+
+    Args:
+        samples: in the batch that will go through.
+        heights_only: of rectifiers, each unit's tallest output; nothing else of them, and nothing of other layers.
+    """
+    watch = Watch(net, samples, gradients=gradients, heights_only=heights_only)
     handles = [
         handle
         for module in net.modules()
@@ -250,7 +260,7 @@ def _wake(
             untouched(net, batch_statistics=True),
             torch.no_grad(),
             autocast(),
-            watched(net, len(part), gradients=False) as more,
+            watched(net, len(part), gradients=False, heights_only=True) as more,
         ):
             net(part)
         by_name = {call.name: call for call in more.calls}

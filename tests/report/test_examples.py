@@ -32,6 +32,7 @@ def columns(times: int = 20) -> dict[str, np.ndarray]:
     index = np.random.default_rng(0).permutation(len(visits))
     real = dict.fromkeys(("last", "loss", "smoothed", "recall"), np.full(len(visits), 0.5, np.float32))
     whole = {"visits": visits.astype(np.int16), "streak": streak.astype(np.uint8), "lapses": lapses.astype(np.int16)}
+    whole["recent"] = (2**streak - 1).astype(np.int32)
     table = {"index": np.arange(len(visits)), **whole, **real, "label": label}
     return {name: column[index] for name, column in table.items()}
 

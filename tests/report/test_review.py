@@ -16,7 +16,8 @@ from engram import report
 from engram.report import charts_review, run_folder
 from engram.report.charts_review import Group
 from engram.report.sections import forgotten, review
-from engram.review import methods, summary
+from engram.review import export, methods, summary
+from engram.review.ledger import Ledger, Observed
 from engram.review.reviewer import Reviewer
 
 Make = Callable[..., Path]
@@ -366,3 +367,15 @@ def test_an_axis_names_no_more_powers_of_two_than_it_holds() -> None:
     assert charts_review.powers(0.9, 4.1) == [1, 2, 4]
     assert charts_review.powers(2**-6, 2**6) == [2.0**-6, 2.0**-4, 2.0**-2, 1, 4, 16, 64]
     assert charts_review.powers(0.6, 0.9) == []
+
+
+def test_a_tile_shows_the_last_visits_as_dots(tmp_path: Path, make_run: Make) -> None:
+    folder = make_run(tmp_path / "run", epochs=2)
+    ledger = Ledger(4)
+    for visit, grade in enumerate([0.9, 0.1, 0.9, 0.9]):
+        one = torch.ones(1)
+        ledger.record(Observed(torch.tensor([2]), one, grade * one, float(visit) * one, torch.zeros(1).long()))
+    export.write(ledger, folder / "ledger.parquet")
+    run = run_folder.read(folder)
+    assert "●○●●" in str(forgotten.gallery([{"index": 2}], run))
+    assert "●" not in str(forgotten.gallery([{"index": 3}, {"index": 9}, {}], run))

@@ -32,6 +32,7 @@ def by_hand(visits, memory, examples):
         row["recall"] += share * (grade - row["recall"])
         row["lapses"] += row["streak"] > 0 and grade < 0.5
         row["streak"] = row["streak"] + 1 if grade >= 0.5 else 0
+        row["recent"] = 2 * row["recent"] + (grade >= 0.5)
         row["visits"] += 1
         row["loss"], row["last"] = loss, clock
     return rows
@@ -69,12 +70,23 @@ def test_the_record_is_of_examples_visited_before_with_what_was_known_then():
     assert record.grade.tolist() == pytest.approx([0.6703, 0.6065], abs=1e-4)
 
 
-def test_a_row_takes_31_bytes_and_counters_stop_at_their_end():
+def test_a_row_takes_35_bytes_and_counters_stop_at_their_end():
     ledger = Ledger(100)
-    assert ledger.nbytes == 3100
+    assert ledger.nbytes == 3500
     ledger.visits[0], ledger.streak[0] = 32767, 255
     ledger.record(observed([0], [0.1], 1.0))
     assert (int(ledger.visits[0]), int(ledger.streak[0])) == (32767, 255)
+
+
+def test_the_last_31_visits_are_kept_newest_lowest():
+    ledger, said = Ledger(1), []
+    for visit in range(40):
+        said.append(visit % 3 == 0)
+        ledger.record(observed([0], [0.1], float(visit), grades=[0.9 if said[-1] else 0.1]))
+    bits = int(ledger.recent[0])
+    assert bits > 0
+    assert [bool(bits >> back & 1) for back in range(31)] == said[:-32:-1]
+    assert bits >> 31 == 0
 
 
 def test_without_a_memory_model_the_rest_is_kept():

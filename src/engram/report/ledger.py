@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram.errors import UserError
 
-WHOLE = ("index", "visits", "streak", "lapses")
+WHOLE = ("index", "visits", "streak", "lapses", "recent")
 REAL = ("last", "loss", "smoothed", "recall")
 
 Columns = Mapping[str, NDArray[Any]]

@@ -1,9 +1,9 @@
-"""What a network remembers of every example: one row of flat tensors each, 31 bytes.
+"""What a network remembers of every example: one row of flat tensors each, 35 bytes.
 
 A row says when the example was last visited, how often, what it cost then and on average, whether it was recalled, how
-often in a row, how often it had been known and was lost (the forgetting events of Toneva et al. 2019, "An Empirical
-Study of Example Forgetting during Deep Neural Network Learning", section 3), and what the memory model makes of it:
-strength, difficulty and the time at which it is due.
+often in a row, which of the last visits found it known, how often it had been known and was lost (the forgetting events
+of Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network Learning", section 3), and
+what the memory model makes of it: strength, difficulty and the time at which it is due.
 
 Visits are taken in many at a time, in one vectorised operation; nothing is ever done example by example.
 """
@@ -29,9 +29,16 @@ COLUMNS = {
     "recall": torch.float16,
     "streak": torch.uint8,
     "lapses": torch.int16,
+    "recent": torch.int32,
     "due": torch.float32,
 }
-"""Every column and its type: 31 bytes an example."""
+"""Every column and its type: 35 bytes an example."""
+
+REMEMBERED = 31
+"""Visits of which `recent` says whether the example was recalled: a bit each, and none for the sign."""
+
+NEWER = 2 ** (REMEMBERED - 1) - 1
+"""The bits that stay when another visit comes."""
 
 RECALLED = 0.5  # the grade from which an example counts as recalled
 SMOOTHING = 0.7  # share of the newest visit in the averages of loss and recall
@@ -74,11 +81,12 @@ class Ledger:
         recall: the grade, averaged over visits.
         streak: visits in a row that were recalled.
         lapses: how often a recalled example was not recalled at its next visit.
+        recent: the last 31 visits as bits, the newest lowest: 1 where it was recalled; `visits` says how many they are.
         due: clock at which predicted recall has fallen to the wanted retention.
 
     >>> ledger = Ledger(1000)
     >>> ledger.nbytes / len(ledger)
-    31.0
+    35.0
     """
 
     last: Tensor
@@ -90,6 +98,7 @@ class Ledger:
     recall: Tensor
     streak: Tensor
     lapses: Tensor
+    recent: Tensor
     due: Tensor
 
     def __init__(self, examples: int, device: torch.device | str = "cpu") -> None:
@@ -186,6 +195,7 @@ class Ledger:
         self.recall[rows] = torch.lerp(self.recall[rows].float(), grades, share).half()
         self.lapses[rows] += ((streak > 0) & ~recalled).short()
         self.streak[rows] = torch.where(recalled, streak.clamp_max(254) + 1, 0).byte()
+        self.recent[rows] = ((self.recent[rows] & NEWER) << 1) | recalled.int()
         self.visits[rows] = visits.clamp_max(32766) + 1
         self.loss[rows] = observed.losses
         self.last[rows] = clocks

@@ -12,6 +12,9 @@ from engram.report.words import count, percent, plural
 ORDER = 66
 TITLE = "Never learned, and forgotten again and again"
 
+DOTS = 12
+"""Last visits that a tile shows."""
+
 MOST = 0.5
 """Share of the examples that must be recalled: where fewer are, what was never learned tells of the network."""
 
@@ -21,7 +24,20 @@ def section(run: Run) -> Markup | None:
     if never is None and forgotten is None and hardest is None:
         return None
     none = "No example that came often was left unlearned, and none was lost again and again."
-    return join([tag("p", none) if never is None and forgotten is None else None, never, forgotten, hardest])
+    key = (
+        f"The dots are the last {DOTS} visits, the newest to the right: full where it was recalled."
+        if run.ledger
+        else ""
+    )
+    return join(
+        [
+            tag("p", none) if never is None and forgotten is None else None,
+            tag("p", dots) if run.ledger else None,
+            never,
+            forgotten,
+            hardest,
+        ]
+    )
 
 
 def _never(run: Run) -> Markup | None:
@@ -109,7 +125,7 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
     lost = _lost(finite(row.get("lapses")) or 0, known and _streak(run, row) != 0)
     called = text(label) if label is not None else "no label"
     pixels = run.reviewed.get(row.get("index", -1))
-    now = _now(run, row)
+    now, past = _now(run, row), _past(run, row)
     alt = f"Example {name}, labelled {called}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
     image = picture(pixels, alt) if pixels is not None else tag("span", "no picture", class_="blank")
     caption = tag(
@@ -118,10 +134,20 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
         tag("span", recall),
         tag("span", visits),
         tag("span", lost),
+        tag("span", past, class_="past", aria_hidden="true") if past else None,
         tag("span", now) if now else None,
         tag("span", name, class_="name"),
     )
     return tag("figure", image, caption)
+
+
+def _past(run: Run, row: Mapping[str, Any]) -> str:
+    """Its last visits, oldest first: a full dot where it was recalled, an empty one where it was not."""
+    index, columns = row.get("index"), run.ledger
+    if not columns or not isinstance(index, int) or not 0 <= index < len(columns["recent"]):
+        return ""
+    bits, visits = int(columns["recent"][index]), min(int(columns["visits"][index]), DOTS)
+    return "".join("●" if bits >> back & 1 else "○" for back in reversed(range(visits)))
 
 
 def _now(run: Run, row: Mapping[str, Any]) -> str:

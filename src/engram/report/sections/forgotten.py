@@ -24,11 +24,7 @@ def section(run: Run) -> Markup | None:
     if never is None and forgotten is None and hardest is None:
         return None
     none = "No example that came often was left unlearned, and none was lost again and again."
-    key = (
-        f"The dots are the last {DOTS} visits, the newest to the right: full where it was recalled."
-        if run.ledger
-        else ""
-    )
+    dots = f"The dots are the last {DOTS} visits, the newest to the right: full where it was recalled."
     return join(
         [
             tag("p", none) if never is None and forgotten is None else None,

@@ -194,7 +194,7 @@ DISEASES: dict[str, Disease] = {
         "label_errors",
         ("mlp", "wide_mlp"),
         three(lambda share: {"data": flipped(share), "steps": 240}, 0.02, 0.1, 0.2),
-        "validation_loss",
+        "exact",
         "information",
     ),
     "fading through time": Disease(

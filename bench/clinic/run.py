@@ -3,6 +3,7 @@
     python bench/clinic/run.py run                       carry out what is not in the results yet
     python bench/clinic/run.py run --data DIR            the same on MNIST at 8 by 8; DIR holds mnist/
     python bench/clinic/run.py judge                     ask the diagnoses as they are now of the runs measured before
+    python bench/clinic/run.py cure                      carry out the remedies of the clear findings
     python bench/clinic/run.py table [--write]           docs/clinic.md's tables from bench/results/clinic_zoo.json
 
 About a thousand networks of a second or two on scikit-learn's digits: every diagnosis that small data can show, at
@@ -103,6 +104,21 @@ def judge(chosen: argparse.Namespace) -> None:
     write(Path(chosen.to) if chosen.to else path, results)
 
 
+def cure(chosen: argparse.Namespace) -> None:
+    """The remedies of the clear findings, carried out."""
+    import cure as cures
+
+    torch.set_num_threads(1)
+    path, kept = results_file(chosen.data), Path(chosen.cache) / ("mnist" if chosen.data else "digits")
+    rows = cures.cures(zoo.trials(), kept, _name, pictures(f"{chosen.data}/mnist" if chosen.data else None))
+    results = read(path)
+    results["cures"] = _rounded(rows)
+    note(results)
+    write(path, results)
+    for row in rows:
+        print(row["key"], row["change"], "recovered", row["recovered"])
+
+
 def table(chosen: argparse.Namespace) -> None:
     """The results as Markdown."""
     import markdown
@@ -167,13 +183,13 @@ def _rounded(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="task", required=True)
-    for name in ("run", "judge", "table"):
+    for name in ("run", "judge", "cure", "table"):
         verb = verbs.add_parser(name)
         verb.add_argument("--data", help="the folder that holds mnist/; without it, scikit-learn's digits")
         verb.add_argument("--cache", default=str(ROOT / "build" / "clinic"), help="where measurements are kept")
         if name == "run":
             verb.add_argument("--only", help="runs whose key holds these letters")
-        else:
+        if name in ("judge", "table"):
             verb.add_argument("--half", choices=("calibration", "held-out"))
         if name == "judge":
             verb.add_argument("--to", help="another file than the results")
@@ -181,7 +197,7 @@ def main() -> None:
             verb.add_argument("--file", help="another file than the results")
             verb.add_argument("--write", action="store_true", help="into docs/clinic.md")
     chosen = parser.parse_args()
-    {"run": run, "judge": judge, "table": table}[chosen.task](chosen)
+    {"run": run, "judge": judge, "cure": cure, "table": table}[chosen.task](chosen)
 
 
 if __name__ == "__main__":

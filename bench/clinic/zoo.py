@@ -36,11 +36,8 @@ def trials() -> list[Trial]:
     """All of them, those that decide most first: what was stopped half-way then says most of it already."""
 
     def turn(one: Trial) -> tuple[int, int]:
-        late = one.seed > 1
-        if one.kind == "control":
+        if one.kind == "control" or one.dose == "clear":
             return 0, one.seed
-        if one.kind == "healthy":
-            return (2 if late else 1), one.seed
-        return (0 if one.dose == "clear" else 3 if late else 1), one.seed
+        return (1 if one.kind == "healthy" and one.seed < 2 else 2), one.seed
 
     return sorted([*controls(), *healthy(), *sick()], key=turn)

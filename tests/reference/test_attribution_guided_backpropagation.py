@@ -106,6 +106,22 @@ def test_without_a_relu_there_is_nothing_to_guide(other: Callable[[Tensor], Tens
         attribution.guided_backpropagation(Chain(other), x)
 
 
+def test_what_has_no_gradient_is_no_relu(x: Tensor) -> None:
+    class Counting(nn.Module):
+        """Cuts numbers at 0 that are no signals: places, and a constant."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            place = torch.tensor([-1]).clamp(min=0)
+            return self.head(x.flatten(2)[..., place].tanh().mean(2) * F.relu(torch.ones(2)))
+
+    with pytest.raises(UserError, match="has no ReLU"):
+        attribution.guided_backpropagation(Counting(), x)
+
+
 def test_other_nonlinearities_keep_their_gradient(x: Tensor) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))

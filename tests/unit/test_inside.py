@@ -16,7 +16,7 @@ from engram.report import seen_files
 from engram.report.run_folder import read
 from engram.training import inside
 from engram.training.device import Machine
-from engram.training.inside.activations import chosen_layers
+from engram.training.inside.activations import chosen_layers, ever_active, outputs
 from engram.training.inside.choice import pick
 from engram.training.inside.filters import fine_detail
 from engram.training.inside.pixels import shrink
@@ -188,6 +188,24 @@ def test_activations_are_what_the_layers_give(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["pixels"], pool.stored[indices].movedim(1, -1).numpy(), atol=1)
 
 
+def test_a_layer_is_heard_before_it_is_overwritten() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True))
+    x = torch.randn(1, 1, 8, 8)
+    assert torch.equal(outputs(net, x, ["0"])["0"], net[0](x))
+
+
+def test_a_channel_that_one_example_makes_active_is_not_silent() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 1, bias=False), nn.ReLU())
+    with torch.no_grad():
+        net[0].weight[:, 0, 0, 0] = torch.tensor([1.0, -1.0, 0.0])
+    pool = pool_of((1, 4, 4), 100)
+    pool.stored.zero_()
+    pool.stored[0, 0, 1, 1] = 255  # the rest, black, stands below zero
+    seen = Seen(pool, augment.views((), size=(4, 4), mean=torch.tensor([0.5]), std=torch.tensor([1.0])), CPU, CLASSES)
+    assert ever_active(net, seen, ["1"], range(100))["1"].tolist() == [True, True, False]
+    assert ever_active(net, seen, ["1"], range(1, 100))["1"].tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "layers"),
     [
@@ -211,13 +229,13 @@ def test_a_deep_network_shows_four_layers() -> None:
 
 
 def test_saliency_is_that_of_the_answers(tmp_path: Path) -> None:
-    net, views, pool = network(), views_of(words="flip"), pool_of()
-    written(tmp_path, net, views=views)
+    net, views, pool = network(), views_of(), pool_of()
+    written(tmp_path, net, views=views_of(words="crops:5:4"))  # evaluation begins with a corner
     found = seen_files.saliency(tmp_path / "pictures" / "saliency.npz")
     assert found["methods"].tolist() == ["gradient", "smooth_grad", "grad_cam", "guided_backpropagation"]
     assert found["kinds"].tolist() == ["right", "right", "wrong", "wrong", "unsure", "unsure"]
     indices = [int(name.removeprefix("picture ")) for name in found["names"]]
-    x = views(pool.stored[indices])[0]  # the picture, not its mirror image
+    x = views(pool.stored[indices])[0]
     probability = net.eval()(x).softmax(1).detach()
     assert found["truth"].tolist() == [CLASSES[int(pool.labels[index])] for index in indices]
     assert found["predicted"].tolist() == [CLASSES[int(label)] for label in probability.argmax(1)]

@@ -28,7 +28,8 @@ def asked(net: nn.Module) -> Iterator[nn.Module]:
     """
     net = inner(net)
     device = next(net.parameters()).device.type
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False), untouched(net):
+    # leaving inference mode turns gradients on, under no_grad too
+    with torch.inference_mode(False), torch.autocast(device, enabled=False), untouched(net):
         yield net
 
 

@@ -7,6 +7,7 @@ came back along it. Below stand the rules, in words. One SVG for light and dark.
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,8 @@ LARGEST = 60
 TABLE = 36
 """Numbers of a tensor that are still written out."""
 CELL = (46, 20)
+LETTERS = 6
+"""Of a number in a cell."""
 SIDE = 84
 LINE = 17
 LETTER, BOLD = 6.9, 7.8
@@ -176,6 +179,7 @@ def _table(tensor: Tensor) -> list[list[float]]:
 def _cells(rows: list[list[float]]) -> Block:
     wide, high = CELL
     most = max((abs(one) for row in rows for one in row if abs(one) < float("inf")), default=0.0) or 1.0
+    told = fitting(rows)
     parts = []
     for down, row in enumerate(rows):
         for across, one in enumerate(row):
@@ -188,16 +192,29 @@ def _cells(rows: list[list[float]]) -> Block:
                         "rect", class_=sign, x=x, y=y, width=wide, height=high, fill_opacity=f"{0.06 + 0.4 * share:.2f}"
                     )
                 )
-            parts.append(tag("text", _fitting(one), x=x + wide / 2, y=y + 14, text_anchor="middle"))
+            parts.append(tag("text", told[down][across], x=x + wide / 2, y=y + 14, text_anchor="middle"))
     width, height = wide * len(rows[0]), high * len(rows)
     parts.append(tag("rect", class_="frame", width=width, height=height))
     return Block(join(parts), width, height)
 
 
-def _fitting(one: float) -> str:
-    """A number in at most six letters."""
-    text = short(one)
-    return text if len(text) <= 6 else f"{one:.2f}" if 0.01 <= abs(one) < 1000 else f"{one:.0e}".replace("e-0", "e-")
+def fitting(rows: Sequence[Sequence[float]]) -> list[list[str]]:
+    """Numbers in at most six letters, all in as many digits as the longest leaves room for.
+
+    >>> fitting([[0.6912, -2.0], [-0.4315, 12.0]])
+    [['0.691', '-2'], ['-0.431', '12']]
+    >>> fitting([[1.0, -1.25e-7]])
+    [['1', '-1e-7']]
+    """
+    for digits in (4, 3, 2):
+        told = [[_written(one, digits) for one in row] for row in rows]
+        if all(len(one) <= LETTERS for row in told for one in row):
+            return told
+    return [[one if len(one) <= LETTERS else f"{float(one):.0e}".replace("e-0", "e-") for one in row] for row in told]
+
+
+def _written(one: float, digits: int) -> str:
+    return short(one) if isinstance(one, bool) or not one else f"{one:.{digits}g}"
 
 
 def _pixels(tensor: Tensor) -> Block:

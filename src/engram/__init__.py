@@ -26,6 +26,7 @@ _HOMES = {
     "open_source": ("engram.data.open", "open_source"),
     "trace": ("engram.trace", None),
     "attribution": ("engram.attribution", None),
+    "landscape": ("engram.landscape", None),
     "Clinic": ("engram.clinic.clinic", "Clinic"),
     "examine": ("engram.clinic.examine", "examine"),
 }

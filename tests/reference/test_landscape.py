@@ -330,14 +330,15 @@ def test_the_finest_grid_and_the_most_examples_that_fit(seconds: float, size: in
 
 def test_a_finer_grid_or_more_examples_would_not_have_fit() -> None:
     for seconds in np.geomspace(1, 200, 40):
-        size, number = affordable(seconds, 0.01, 10, [512, 256, 128]) or (7, 512)
+        size, number, planes = affordable(seconds, 0.01, 10, [512, 256, 128]) or (7, 512, 1)
 
-        def cost(size: int, number: int) -> float:
-            return (2 * size * size + 20) * 0.01 * number / 128
+        def cost(size: int, number: int, planes: int) -> float:
+            return (planes * size * size + 20) * 0.01 * number / 128
 
-        assert size == 7 or cost(size, number) <= seconds
-        assert size == 25 or cost(size + 2, 128) > seconds
-        assert number == 512 or cost(size, number * 2) > seconds
+        assert size == 7 or cost(size, number, planes) <= seconds
+        assert size == 25 or cost(size + 2, 128, planes) > seconds
+        assert number == 512 or cost(size, number * 2, planes) > seconds
+        assert planes == 2 or cost(9, 128, 2) > seconds
     assert list(SIZES) == [25, 23, 21, 19, 17, 15, 13, 11, 9]
 
 
@@ -346,8 +347,17 @@ def test_too_little_time_is_said_soon(seconds: float, calls: int) -> None:
     clock = Clock(0.1)
     measured, why_not = timed(clock, seconds)
     assert measured is None
-    assert why_not == f"a grid of 9 x 9 would take 18.2 s of {seconds} s"
+    assert why_not == f"a grid of 9 x 9 would take 10.1 s of {seconds} s"
     assert clock.calls == calls
+
+
+def test_in_a_hurry_the_random_plane_is_left_out() -> None:
+    clock = Clock(0.01)
+    measured, why_not = timed(clock, 1.6)
+    assert measured is not None, why_not
+    assert measured.surface.losses.shape == (9, 9)
+    assert measured.random is None
+    assert clock.now - 100 <= 1.6
 
 
 def test_a_slow_first_evaluation_does_not_count() -> None:

@@ -6,11 +6,12 @@ buffers and all generators are afterwards what they were, bit for bit.
 
 One evaluation is timed first; from it follow the finest odd grid from 9 x 9 to 25 x 25 that fits the time, and what is
 left buys more examples, from 128 up to 512. A grid costs 2 k² + 2 n evaluations: two planes, and of each of the n
-snapshots the true loss and the loss where it falls on the plane.
+snapshots the true loss and the loss where it falls on the plane; in a hurry, the random plane is left out.
 
 Goodfellow et al. 2015, arXiv:1412.6544; Li et al. 2018, arXiv:1712.09913, sections 4 and 7.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -182,9 +183,9 @@ def measure(
         timed = _timed(lambda: loss_at(plane.at(0, 0), available[-1]), deadline, clock)
         fitting = affordable(CAREFUL * (deadline - clock()), timed, count, available)
         if fitting is None:
-            needed = (2 * SIZES[-1] ** 2 + 2 * count) * timed
+            needed = (SIZES[-1] ** 2 + 2 * count) * timed
             return None, f"a grid of {SIZES[-1]} x {SIZES[-1]} would take {needed:.1f} s of {seconds:.1f} s"
-        size, examples = fitting
+        size, examples, planes = fitting
 
         def at(weights: Tensor) -> float:
             if clock() > deadline:
@@ -197,11 +198,12 @@ def measure(
             over = _surface(at, plane, *extent(found.coordinates, size))
         except _OutOfTime:
             return None, f"the machine became slower than it was, and {seconds:.1f} s did not suffice"
-        try:
+        random = None
+        if planes > 1:
             aside = np.linspace(-1, 1, size)
-            random = _surface(at, random_plane(net, seed=seed, origin=found.plane.origin).to(x.device), aside, aside)
-        except _OutOfTime:
-            random = None
+            across = random_plane(net, seed=seed, origin=found.plane.origin).to(x.device)
+            with contextlib.suppress(_OutOfTime):
+                random = _surface(at, across, aside, aside)
     losses = np.array([true, drawn], np.float32)
     return Landscape(found, over, losses[0], losses[1], random, examples, batch_norm), ""
 
@@ -222,25 +224,30 @@ def write(path: Path, net: nn.Module, trajectory: Trajectory, x: Tensor, y: Tens
     return why_not
 
 
-def affordable(seconds: float, timed: float, snapshots: int, available: list[int]) -> tuple[int, int] | None:
-    """The finest grid that fits the time, and as many examples as then still fit; None where not even 9 x 9 does.
+def affordable(seconds: float, timed: float, snapshots: int, available: list[int]) -> tuple[int, int, int] | None:
+    """(side of the finest grid that fits the time, examples that then still fit, planes); None where nothing fits.
+
+    The random plane is given up only where 9 x 9 of both takes too long.
 
     Args:
         timed: seconds of one evaluation on the last, the fewest, of the numbers of examples in `available`; more of
             them take at most in proportion.
 
     >>> affordable(10.0, 0.001, 32, [512, 256, 128])
-    (25, 512)
+    (25, 512, 2)
     >>> affordable(1.5, 0.001, 32, [512, 256, 128])
-    (25, 128)
+    (25, 128, 2)
     >>> affordable(0.6, 0.001, 32, [512, 256, 128])
-    (15, 128)
+    (15, 128, 2)
+    >>> affordable(0.2, 0.001, 32, [512, 256, 128])
+    (11, 128, 1)
     >>> affordable(0.1, 0.001, 32, [512, 256, 128])
     """
-    for size in SIZES:
-        for examples in available:
-            if (2 * size**2 + 2 * snapshots) * timed * examples / available[-1] <= seconds:
-                return size, examples
+    for planes in (2, 1):
+        for size in SIZES:
+            for examples in available:
+                if (planes * size**2 + 2 * snapshots) * timed * examples / available[-1] <= seconds:
+                    return size, examples, planes
     return None
 
 

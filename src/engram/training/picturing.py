@@ -55,7 +55,7 @@ class Picturing:
             self._safely(lambda: trajectory.keep(step))
 
     def save(self) -> None:
-        """Write the snapshots beside the saved state."""
+        """Write the snapshots, before the state: what is read back is cut at its step."""
         if self.trajectory is not None and not self.trajectory.refusal:
             self.trajectory.save(self.folder.path / PATH)
 

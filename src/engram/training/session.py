@@ -237,8 +237,8 @@ class Session:
         self.save_weights("last")
         precision = str(self.assembled.machine.dtype).removeprefix("torch.")
         more = {"threads": torch.get_num_threads(), "precision": precision, "seconds": self.seconds}
-        state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
         self.picturing.save()
+        state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
         self.saved_at, self.saved_step = time.perf_counter(), self.assembled.state.step
         return None
 

@@ -413,6 +413,17 @@ def test_the_first_bad_layer_is_named() -> None:
 
 
 @cache
+def test_the_input_is_not_blamed_by_a_layer_that_could_answer_it_before() -> None:
+    """The probe batch stays the same, so that a first layer of finite weights can only have overflowed."""
+    bad = Layer("first", "Linear", 0, math.inf, math.inf, math.inf, 0.0, None, 4)
+    well = replace(bad, mean=0.0, std=1.0, largest=5e11)
+    (found,) = diagnose("not_finite", History((Moment(8, layers=(well,)), Moment(16, layers=(bad,))), Setup(lr=1.0)))
+    assert (found.seen["cause"], found.seen["largest_before"]) == ("overflow", 5e11)
+    assert found.remedy.change == {"optimizer.lr": 0.1, "clip_norm": 1.0}
+    (found,) = diagnose("not_finite", History((Moment(8, layers=(bad,)),)))
+    assert found.seen["cause"] == "input"
+
+
 def remembered(share: float) -> tuple[Ledger, set[int]]:
     """A ledger of 14 passes over 1200 digits of whose labels some were exchanged, and which ones."""
     x, clean = digits()[0][:1200], digits()[1][:1200]

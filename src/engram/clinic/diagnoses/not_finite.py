@@ -46,7 +46,8 @@ def not_finite(history: History) -> list[Finding]:
     norm_bad = now.gradient is not None and not math.isfinite(now.gradient)
     if not (layer or weights or gradients or backward or loss_bad or norm_bad):
         return []
-    what, where, why, cause = _first(now, layer, weights, gradients, backward)
+    answered = layer is not None and _largest_before(history, now, (layer.name,)) is not None
+    what, where, why, cause = _first(now, layer, weights, gradients, backward, answered=answered)
     at_start = bool(history.losses) and not any(math.isfinite(loss) for _, loss in history.losses)
     if cause == "weights" and not now.step:
         why, cause = "the weights were so before any step: they were drawn, filled or loaded so", "drawn"
@@ -81,7 +82,13 @@ def not_finite(history: History) -> list[Finding]:
 
 
 def _first(
-    now: Moment, layer: Layer | None, weights: list[Weights], gradients: list[Weights], backward: list[Layer]
+    now: Moment,
+    layer: Layer | None,
+    weights: list[Weights],
+    gradients: list[Weights],
+    backward: list[Layer],
+    *,
+    answered: bool,
 ) -> tuple[str, tuple[str, ...], str, str]:
     """(what is bad, where, why, the cause in a word): the earliest of what may be bad."""
     if layer is not None:
@@ -93,7 +100,8 @@ def _first(
                 "the step before was so large that the weights themselves broke",
                 "weights",
             )
-        if layer.depth == min(one.depth for one in now.layers) and is_weighted(layer):
+        # the probe batch stays the same: a layer that could answer it before was not undone by the input
+        if layer.depth == min(one.depth for one in now.layers) and is_weighted(layer) and not answered:
             return (
                 f"{layer.name}, the first layer, gives infinite values or no numbers with finite weights",
                 (layer.name,),

@@ -412,7 +412,6 @@ def test_the_first_bad_layer_is_named() -> None:
     assert found.seen["cause"] == "operation"
 
 
-@cache
 def test_the_input_is_not_blamed_by_a_layer_that_could_answer_it_before() -> None:
     """The probe batch stays the same, so that a first layer of finite weights can only have overflowed."""
     bad = Layer("first", "Linear", 0, math.inf, math.inf, math.inf, 0.0, None, 4)
@@ -424,6 +423,7 @@ def test_the_input_is_not_blamed_by_a_layer_that_could_answer_it_before() -> Non
     assert found.seen["cause"] == "input"
 
 
+@cache
 def remembered(share: float) -> tuple[Ledger, set[int]]:
     """A ledger of 14 passes over 1200 digits of whose labels some were exchanged, and which ones."""
     x, clean = digits()[0][:1200], digits()[1][:1200]

@@ -91,13 +91,17 @@ def run(chosen: argparse.Namespace) -> None:
 def judge(chosen: argparse.Namespace) -> None:
     """The findings anew from the measurements that were kept."""
     path, kept = results_file(chosen.data), Path(chosen.cache) / ("mnist" if chosen.data else "digits")
-    results = read(path)
+    results, missing = read(path), 0
     for row in results["rows"]:
-        if chosen.half and zoo.half(row["body"]) != chosen.half:
+        measured = kept / f"{_name(row['key'])}.pkl.gz"
+        missing += not measured.exists()
+        if not measured.exists() or (chosen.half and zoo.half(row["body"]) != chosen.half):
             continue
-        with gzip.open(kept / f"{_name(row['key'])}.pkl.gz", "rb") as file:
+        with gzip.open(measured, "rb") as file:
             history = pickle.load(file)
         row["findings"] = trials.judge_again(history)
+    if missing:
+        print(f"the measurements of {missing} runs are not in {kept}: their findings are left as they were")
     known = {one.key for one in zoo.trials()}
     results["rows"] = [row for row in results["rows"] if row["key"] in known]
     note(results)

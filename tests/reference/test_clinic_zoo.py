@@ -23,7 +23,7 @@ from score import Score, step_found, wilson
 from truths import Truths, effect
 
 from engram import registry
-from engram.clinic.measured import Figures, History, Moment
+from engram.clinic.measured import Figures, History, Moment, Setup
 
 BY_KEY = {one.key: one for one in zoo.trials()}
 
@@ -126,3 +126,14 @@ def test_an_accuracy_that_still_rises_has_not_fallen() -> None:
 
     assert of(0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9) == []  # the last five have a lower mean than the last three
     assert of(0.9, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8) == ["critical"]
+
+
+def test_a_loss_that_is_back_for_a_few_batches_is_not_lost() -> None:
+    def of(back: int) -> list[str]:
+        losses = [2.3] * 10 + [0.4] * 110 + [1.0] * back
+        moments = tuple(Moment(step, loss=one, lr=0.1) for step, one in enumerate(losses, 1))
+        history = History(moments, Setup(num_classes=10, total_steps=200))
+        return [one.severity for one in registry.find("diagnosis", "lr_too_high").build(history)]
+
+    assert of(14) == []  # the mean of 24 has not doubled
+    assert of(24) == ["warning"]

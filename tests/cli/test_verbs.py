@@ -172,6 +172,18 @@ def test_report_is_written_again_and_for_several_runs(place, tmp_path):
     assert "is not a run folder" in refused("report", "absent", cwd=tmp_path)
 
 
+def test_a_loss_surface_is_measured_afterwards(place, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "one")
+    measured = tmp_path / "one" / "probes" / "surface.npz"
+    measured.unlink(missing_ok=True)
+    assert "would take" in refused("report", "one", "--surface", "0.001", cwd=tmp_path)
+    assert engram("report", "one", "--surface", "60", cwd=tmp_path).returncode == 0
+    assert measured.is_file()
+    assert "The loss surface" in (tmp_path / "one" / "report.html").read_text()
+    (tmp_path / "one" / "state" / "trajectory.safetensors").unlink()
+    assert "has kept no snapshots" in refused("report", "one", "--surface", "60", cwd=tmp_path)
+
+
 @pytest.mark.slow
 def test_doctor_tries_a_training(tmp_path):
     done = engram("doctor", cwd=tmp_path)

@@ -223,3 +223,15 @@ def test_half_a_file_is_a_note(tmp_path: Path, make_run: Make) -> None:
         assert note.startswith("surface.npz could not be read")
     np.savez(path, a=np.array([{}], dtype=object))
     assert len(run_folder.read(path.parent.parent).notes) == 1
+
+
+def test_a_run_that_had_not_the_time_says_how_to_have_it(tmp_path: Path, make_run: Make) -> None:
+    folder = make_run(tmp_path / "run", epochs=2)
+    assert surface.section(run_folder.read(folder)) is None
+    (folder / "state").mkdir()
+    (folder / "state" / "trajectory.safetensors").write_bytes(b"")
+    assert f"engram report {folder} --surface 120" in str(surface.section(run_folder.read(folder)))
+    stopped = make_run(tmp_path / "stopped", epochs=2, end="interrupted")
+    (stopped / "state").mkdir()
+    (stopped / "state" / "trajectory.safetensors").write_bytes(b"")
+    assert surface.section(run_folder.read(stopped)) is None

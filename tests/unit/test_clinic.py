@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import engram
 from engram.clinic import probe as probing
-from engram.clinic.clinic import LEVELS, Clinic
+from engram.clinic.clinic import KEPT_LOSSES, KEPT_MEASURED, LEVELS, Clinic
 from engram.clinic.finding import Finding, Remedy, arranged
-from engram.clinic.measured import History, Moment
+from engram.clinic.measured import Figures, History, Layer, Moment, Weights
 from engram.clinic.probe import run_probe
 from engram.clinic.probe_data import draw
 from engram.errors import UserError
@@ -356,14 +356,22 @@ def test_a_finding_is_told_once_and_again_only_when_it_is_worse(monkeypatch: pyt
 
 
 def test_a_long_run_does_not_fill_the_memory() -> None:
-    clinic = Clinic(nn.Linear(2, 2))
-    clinic._moments = [Moment(step, loss=1.0) for step in range(20_000)]
-    for step in range(20_000, 20_010):
-        clinic._moments.append(Moment(step, loss=1.0))
+    clinic, seen = Clinic(nn.Linear(2, 2)), Weights("weight", "Linear", (2, 2), True, True, 1.0)
+    layer = Layer("relu", "ReLU", 0, 0.5, 0.25, 3.0, 0.5, 0.1, units=4)
+    for step in range(10_000):
+        weights = {"weight": seen} if step % 10 == 0 else {}
+        layers = (layer,) if step % 20 == 0 else ()
+        figures = Figures(step / 1000, 1.0) if step % 1000 == 0 else None
+        clinic._moments.append(Moment(step, loss=1.0, weights=weights, layers=layers, figures=figures))
         clinic._thin()
-    kept = [one.step for one in clinic._moments]
-    assert len(kept) < 12_000
-    assert kept[-2000:] == list(range(18_010, 20_010))
+    kept = clinic._moments
+    for of_kind, newest in ((lambda one: not one.weights, KEPT_LOSSES), (lambda one: one.layers, KEPT_MEASURED)):
+        steps = [one.step for one in kept if of_kind(one)]
+        every = [step for step in range(10_000) if (step % 20 == 0 if newest == KEPT_MEASURED else step % 10)]
+        assert newest <= len(steps) <= 2 * newest + 10
+        assert steps[-newest:] == every[-newest:]
+    assert sum(bool(one.figures) for one in kept) == 10  # what a pass was measured to have is never thinned out
+    assert kept[0].step == 0
 
 
 # findings

@@ -123,7 +123,18 @@ def _admitted(recipe: "Recipe", level: str, weights_in: Path | None = None) -> "
     if weights_in is None:
         return Clinic(state.net, state.optimizer, probe=(x, labels), level=level, setup=_setup(assembled))
     net, _ = weights.load(weights_of(weights_in))
-    return Clinic(net.train().to(x.device), probe=(x, labels), level=level, setup=_setup(assembled))
+    facts = {"ledger": _ledger(folder_of(weights_in)), "names": [pool.name(index) for index in range(len(pool))]}
+    return Clinic(net.train().to(x.device), probe=(x, labels), level=level, setup=_setup(assembled), facts=facts)
+
+
+def _ledger(folder: Path) -> Any:
+    """What the run remembers of every example; None where it has no ledger, or one that cannot be read."""
+    from engram.review import export
+
+    try:
+        return export.read(folder / "ledger.parquet")
+    except UserError:
+        return None
 
 
 def _setup(assembled: Any) -> Any:

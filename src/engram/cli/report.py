@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def report(*runs: Path, to: Path | None = None) -> int:
+def report(*runs: Path, to: Path | None = None, surface: float | None = None) -> int:
     """Write the report of a run, or one page that holds several runs side by side.
 
     Parameters
@@ -12,6 +12,8 @@ def report(*runs: Path, to: Path | None = None) -> int:
         Run folders.
     to
         Where the page of several runs is written.
+    surface
+        Measure the loss surface of each run first, in at most so many seconds: more of them make it finer.
     """
     from engram.errors import UserError
     from engram.report import page
@@ -21,6 +23,11 @@ def report(*runs: Path, to: Path | None = None) -> int:
     for run in runs:
         if not (run / "recipe.toml").is_file():
             raise UserError(f"{run} is not a run folder: it holds no recipe.toml", then="ls runs/")
+    if surface is not None:
+        from engram.training import picturing
+
+        for run in runs:
+            picturing.surface_afterwards(run, seconds=surface)
     if len(runs) == 1 and to is None:
         print(page.write(runs[0]))
     else:

@@ -53,9 +53,9 @@ class Rates:
 LEVELS = {"quick": Rates(50, 500), "standard": Rates(10, 100), "full": Rates(1, 20)}
 """A probe costs about as much as a step of 128, the norms a hundredth of one (ResNet-20 on a CPU)."""
 
-KEPT_LOSSES, KEPT_MEASURED = 2000, 300
+KEPT_LOSSES, KEPT_MEASURED = 500, 150
 """Moments that hold a loss and nothing else, and moments at which weights or layers were measured: from twice as many
-on, every other of the older ones is thinned out, or a long run would fill the memory."""
+on, every other of the older ones is thinned out, or a long run would fill the memory and every look take longer."""
 
 
 class Clinic:

@@ -7,18 +7,20 @@ network, and nothing that fails here costs a run more than these pictures.
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from engram import recipe as recipes
 from engram.clinic.probe_data import spread
 from engram.clinic.subject import cross_entropy
 from engram.errors import UserError
 from engram.landscape import surface
 from engram.landscape.trajectory import Trajectory
 from engram.training import inside
-from engram.training.assemble import Assembled
+from engram.training.assemble import Assembled, Progress, assemble, silent
 from engram.training.run import RunFolder
 
 Say = Callable[[dict[str, Any]], None]
@@ -26,7 +28,7 @@ Say = Callable[[dict[str, Any]], None]
 MEMORY = 128_000_000
 """Bytes of snapshots: they are written with every saved state."""
 
-SHARE, LEAST_SECONDS = 0.03, 4.0
+SHARE, LEAST_SECONDS = 0.03, 5.0
 """Of the time that training took, what the surface may take; a short run has this long."""
 
 EXAMPLES = 512
@@ -106,14 +108,9 @@ class Picturing:
             self.say({"event": "notice", "text": note})
 
     def _surface(self, seconds: float) -> None:
-        trajectory, state, pool = self.trajectory, self.assembled.state, self.assembled.prepared.train
-        if trajectory is None or trajectory.refusal:
-            return
-        trajectory.keep(state.step)
-        stored, y = next(iter(pool.batches([spread(len(pool), EXAMPLES)])))
-        x = self.assembled.views(stored, torch.float32)[0]
-        where = self.folder.path / "probes" / "surface.npz"
-        surface.write(where, state.net, trajectory, x, y, loss=cross_entropy, seconds=seconds)
+        if self.trajectory is not None and not self.trajectory.refusal:
+            self.trajectory.keep(self.assembled.state.step)
+            measure_surface(self.assembled, self.trajectory, self.folder.path, seconds=seconds)
 
     def _safely(self, do: Callable[[], None]) -> None:
         """Whatever fails here is said, and costs the pictures alone."""
@@ -124,3 +121,33 @@ class Picturing:
         except Exception as error:
             said = error.given if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self.say({"event": "notice", "text": f"some pictures of the report could not be made: {said}"})
+
+
+def measure_surface(assembled: Assembled, trajectory: Trajectory, folder: Path, *, seconds: float) -> str:
+    """Write `probes/surface.npz`, on training examples as the network sees them; why not, or nothing."""
+    pool = assembled.prepared.train
+    stored, y = next(iter(pool.batches([spread(len(pool), EXAMPLES)])))
+    x = assembled.views(stored, torch.float32)[0]
+    where = folder / "probes" / "surface.npz"
+    return surface.write(where, assembled.state.net, trajectory, x, y, loss=cross_entropy, seconds=seconds)
+
+
+def surface_afterwards(path: Path, *, seconds: float, progress: Progress = silent) -> None:
+    """Measure the loss surface of a run that has ended, from the snapshots that it kept.
+
+    Args:
+        seconds: what it may take: more of them make a finer grid, of more examples.
+
+    Raises:
+        UserError: no run, no snapshots, snapshots of another network, or no surface to be had of them.
+    """
+    if not (path / "recipe.toml").is_file():
+        raise UserError(f"{path} is not a run folder: it holds no recipe.toml", then="ls runs/")
+    if not (path / PATH).is_file():
+        raise UserError(f"{path} has kept no snapshots of its weights", then="engram train without --clinic none does")
+    assembled = assemble(recipes.load(path / "recipe.toml"), progress, resuming=True)
+    trajectory = Trajectory(assembled.state.net, assembled.state.reviewer.total_steps, memory=MEMORY)
+    trajectory.load(path / PATH)
+    why_not = measure_surface(assembled, trajectory, path, seconds=seconds)
+    if why_not:
+        raise UserError(f"no loss surface of {path}: {why_not}", then="--surface SECONDS gives it more time")

@@ -1,5 +1,6 @@
 """The loss around the path that training took, and around where it ended: two planes of weights."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +26,19 @@ NORMS = (
 def section(run: Run) -> Markup | None:
     measured = run.surface
     if not measured:
-        return None
+        return _later(run)
     charts = [_path(measured)] + ([_random(measured)] if "random_losses" in measured else [])
     return join([tag("p", _lead(measured)), tag("div", *charts, class_="charts"), facts(_facts(measured))])
+
+
+def _later(run: Run) -> Markup | None:
+    """How to have it, of a run that has the snapshots and had not the time."""
+    kept = (run.folder / "state" / "trajectory.safetensors").is_file()
+    if not kept or run.state not in ("finished", "early_stopping"):
+        return None
+    command = f"engram report {shlex.quote(run.folder.as_posix())} --surface 120"
+    told = "Measuring it would have taken more than the few percent of the training time that a run gives it. "
+    return tag("p", told, tag("code", command), " does it now, in at most so many seconds.")
 
 
 def points(measured: Mapping[str, Any]) -> list[dict[str, float]]:

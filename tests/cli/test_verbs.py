@@ -173,15 +173,16 @@ def test_report_is_written_again_and_for_several_runs(place, tmp_path):
 
 
 def test_a_loss_surface_is_measured_afterwards(place, tmp_path):
-    shutil.copytree(place / "run", tmp_path / "one")
-    measured = tmp_path / "one" / "probes" / "surface.npz"
+    run = tmp_path / "one"
+    shutil.copytree(place / "run", run)
+    measured = run / "probes" / "surface.npz"
     measured.unlink(missing_ok=True)
-    assert "would take" in refused("report", "one", "--surface", "0.001", cwd=tmp_path)
-    assert engram("report", "one", "--surface", "60", cwd=tmp_path).returncode == 0
+    assert "would take" in refused("report", run, "--surface", "0.001", cwd=place)
+    assert engram("report", run, "--surface", "60", cwd=place).returncode == 0
     assert measured.is_file()
-    assert "The loss surface" in (tmp_path / "one" / "report.html").read_text()
-    (tmp_path / "one" / "state" / "trajectory.safetensors").unlink()
-    assert "has kept no snapshots" in refused("report", "one", "--surface", "60", cwd=tmp_path)
+    assert "The loss surface" in (run / "report.html").read_text()
+    (run / "state" / "trajectory.safetensors").unlink()
+    assert "has kept no snapshots" in refused("report", run, "--surface", "60", cwd=place)
 
 
 @pytest.mark.slow

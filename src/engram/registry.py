@@ -31,6 +31,7 @@ HOMES = {
     "memory": "engram.review.memory",
     "review": "engram.review.methods",
     "diagnosis": "engram.clinic.diagnoses",
+    "attribution": "engram.attribution",
 }
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, slope
 from engram.errors import UserError, unknown
+from engram.registry import register
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """Ways of interpolating over so many axes."""
@@ -35,6 +36,7 @@ KERNEL = 3
 """Axes of a weight from which on it is a kernel: out, in, and at least one over positions."""
 
 
+@register("attribution", paper="Selvaraju et al. 2017, arXiv:1610.02391, section 3", year=2017)
 def grad_cam(net: nn.Module, x: Tensor, y: Classes = None, *, layer: str | None = None) -> Tensor:
     """Where the maps of the last convolution speak for a class.
 

@@ -15,8 +15,10 @@ Simonyan, Vedaldi, Zisserman 2013, Deep Inside Convolutional Networks, arXiv:131
 from torch import Tensor, nn
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
+from engram.registry import register
 
 
+@register("attribution", paper="Simonyan, Vedaldi and Zisserman 2013, arXiv:1312.6034, section 3", year=2013)
 def gradient(net: nn.Module, x: Tensor, y: Classes = None, *, signed: bool = False) -> Tensor:
     """How much the score of a class would change with each pixel.
 

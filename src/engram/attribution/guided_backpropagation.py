@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
 from engram.errors import UserError
+from engram.registry import register
 
 INF = float("inf")
 RELUS = (F.relu, torch.relu, Tensor.relu)
@@ -39,6 +40,7 @@ CLAMPS = (torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min)
 CLAMPS_IN_PLACE = (torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_)
 
 
+@register("attribution", paper="Springenberg et al. 2014, arXiv:1412.6806", year=2014)
 def guided_backpropagation(net: nn.Module, x: Tensor, y: Classes = None, *, signed: bool = False) -> Tensor:
     """What in the input excites the units on the way to a class.
 

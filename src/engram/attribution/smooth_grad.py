@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
 from engram.errors import UserError
+from engram.registry import register
 
 
+@register("attribution", paper="Smilkov et al. 2017, arXiv:1706.03825", year=2017)
 def smooth_grad(
     net: nn.Module,
     x: Tensor,

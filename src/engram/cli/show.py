@@ -18,6 +18,7 @@ KINDS = (
     "reviews",
     "memories",
     "diagnoses",
+    "attributions",
 )
 CLAIMS = "claims"
 DOTTED = ("model", "optimizer", "schedule", "source", "review")
@@ -31,7 +32,7 @@ def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: b
     ----------
     kind
         models, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews, memories, diagnoses,
-        or claims: what the notes say that all this grew from, and whether it is so.
+        attributions, or claims: what the notes say that all this grew from, and whether it is so.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone); of claims a number such as
         N34, a verdict or a topic.
@@ -107,6 +108,7 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
 
     filled_in = (
         "num_classes", "in_channels", "image_size", "dimensions", "parameters", "size", "mean", "palette", "history",
+        "net", "x", "y",
     )  # fmt: skip
     parameters = inspect.signature(entry.build).parameters.values()
     return {

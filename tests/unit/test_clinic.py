@@ -511,3 +511,8 @@ def test_other_tasks_are_measured_with_a_loss_of_their_own() -> None:
     assert clinic.examine() == []
     assert clinic.history.now.probe.accuracy is None
     assert clinic.history.now.layers[0].gradient > 0
+
+
+def test_a_finding_comes_back_from_its_row_whatever_else_the_row_says() -> None:
+    one = finding("dead_relus", "critical", seen={"share": 0.5}, where=("relu",), consequence_of=("lr_too_high",))
+    assert Finding.from_dict({**one.to_dict(), "of_a_later_version": 1}) == one

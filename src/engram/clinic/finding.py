@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 SEVERITIES = ("critical", "warning", "information")
@@ -110,8 +110,9 @@ class Finding:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Finding":
-        """The finding that `to_dict` wrote."""
-        given = dict(row)
+        """The finding that `to_dict` wrote, here or in a later version that says more."""
+        known = {one.name for one in fields(cls)}
+        given = {name: value for name, value in row.items() if name in known}
         given["remedy"] = Remedy(row["remedy"]["says"], row["remedy"]["change"])
         for name in ("where", "consequence_of"):
             given[name] = tuple(row[name])

@@ -15,6 +15,7 @@ import engram
 from engram.clinic import probe as probing
 from engram.clinic.clinic import KEPT_LOSSES, KEPT_MEASURED, LEVELS, Clinic
 from engram.clinic.finding import Finding, Remedy, arranged
+from engram.clinic.findings import Findings
 from engram.clinic.measured import Figures, History, Layer, Moment, Weights
 from engram.clinic.probe import run_probe
 from engram.clinic.probe_data import draw
@@ -516,3 +517,14 @@ def test_other_tasks_are_measured_with_a_loss_of_their_own() -> None:
 def test_a_finding_comes_back_from_its_row_whatever_else_the_row_says() -> None:
     one = finding("dead_relus", "critical", seen={"share": 0.5}, where=("relu",), consequence_of=("lr_too_high",))
     assert Finding.from_dict({**one.to_dict(), "of_a_later_version": 1}) == one
+
+
+def test_findings_print_one_below_the_other_and_are_cards_in_a_notebook() -> None:
+    found = Findings([finding("dead_relus", "critical", where=("<script>alert(1)</script>",)), finding("b", "warning")])
+    assert str(found) == f"{found[0]}\n\n{found[1]}"
+    html = found._repr_html_()
+    assert html.count("<div") == 2
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "#c02f2f" in html.split("<div")[1]
+    assert (str(Findings()), Findings()._repr_html_()) == ("nothing found", "<p>nothing found</p>")

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from engram import registry
 from engram.clinic import probe as probing
 from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
+from engram.clinic.findings import Findings
 from engram.clinic.measured import Figures, History, Moment, Setup
 from engram.clinic.probe_data import Data, Drawn, draw
 from engram.clinic.subject import Loss, Subject, cross_entropy
@@ -137,9 +138,9 @@ class Clinic:
         return History(tuple(self._moments), self.setup)
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Findings:
         """Everything found so far: causes before their consequences, otherwise the worst first."""
-        return arranged([one for found in self._found.values() for one in found], causes_of)
+        return Findings(arranged([one for found in self._found.values() for one in found], causes_of))
 
     def examine(self, *, trained: bool = False) -> list[Finding]:
         """Look at the network before its first step: the pre-flight checks; what is found.

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from engram.clinic.clinic import Clinic
-from engram.clinic.finding import Finding
+from engram.clinic.findings import Findings
 from engram.clinic.probe_data import Data
 from engram.clinic.subject import Loss, cross_entropy
 
@@ -18,7 +18,7 @@ def examine(
     *,
     loss: Loss = cross_entropy,
     level: str = "standard",
-) -> list[Finding]:
+) -> Findings:
     """What is wrong with a network, or with what it is given, before its first step; it is left as it was.
 
     Args:
@@ -29,7 +29,8 @@ def examine(
         level: quick, standard or full.
 
     Returns:
-        Causes before their consequences, otherwise the worst first. Nothing where nothing was found.
+        Causes before their consequences, otherwise the worst first; a notebook shows them as cards. Empty where nothing
+        was found.
 
     Raises:
         UserError: no network, no parameters, data that cannot be read or that the network refuses.
@@ -42,6 +43,6 @@ def examine(
     """
     clinic = Clinic(net, optimizer, probe=dataset, level=level, loss=loss)
     try:
-        return clinic.examine()
+        return Findings(clinic.examine())
     finally:
         clinic.close()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from base64 import b64encode
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from engram import report
 from engram.clinic import arrays
 from engram.clinic.measured import History, Layer, Moment, Weights
+from engram.report import run_folder, sections
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -114,3 +116,40 @@ def test_charts_of_the_inside_zoom_too(tmp_path: Path, make_run: Make) -> None:
     assert document.count("mark-area role-mark") == 1
     assert document.count(">r1</text>") == 1
     assert ">0.01</text>" in document
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run as `engram train` leaves it, of a network that was made sick."""
+    import engram
+
+    folder = tmp_path_factory.mktemp("real") / "run"
+    settings = {"optimizer.lr": 3.0, "epochs": 6, "device.threads": "1", "device.precision": "float32"}
+    return engram.train(model="mlp", output=str(folder), **settings).report
+
+
+def test_a_real_run_has_every_section_of_the_inside_and_works(real: Path) -> None:
+    run = run_folder.read(real.parent)
+    titles = [one.TITLE for one in sections.found() if one.TITLE and one.section(run) is not None]
+    assert {"What was found", "Step sizes", "Signal and gradient through depth", "The loss surface"} <= set(titles)
+    assert {"First-layer filters", "What in a picture speaks for the answer"} <= set(titles)
+    assert run.notes == ()
+    assert real.stat().st_size < 2_000_000
+    click_every_zoom(real)
+    document, console, requests = browse(real)
+    assert console == []
+    assert requests == []
+    assert "could not be drawn" not in document
+    assert all(f">{title}</h2>" in document for title in titles)
+    assert document.count(">Back</button>") == document.count('<figure class="zoomable')
+
+
+def test_pictures_have_a_text_and_headings_follow_each_other(real: Path) -> None:
+    html = real.read_text(encoding="utf-8")
+    images = re.findall(r"<img [^>]*>", html)
+    assert images
+    assert all(re.search(r' alt="[^"]', image) for image in images)
+    assert all(re.search(r' aria-label="[^"]', drawn) for drawn in re.findall(r'<svg [^>]*role="img"[^>]*>', html))
+    levels = [int(level) for level in re.findall(r"<h([1-6])", html)]
+    assert levels[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))

@@ -74,7 +74,15 @@ def test_the_loss_has_a_line_where_each_was_made(folder: Path) -> None:
     assert finding_marks.numbered(run) == [(6 / per_epoch, "1", "bad"), (12 / per_epoch, "2", "warning")]
     loss = next(spec for spec in map(json.loads, specs(html)) if spec["description"] == "loss")
     marks = [layer for layer in loss["layer"] if layer["mark"] != "line" and layer["mark"]["type"] in ("rule", "text")]
-    assert [[value["finding"] for value in layer["data"]["values"]] for layer in marks] == [["1", "2"]] * 2
+    drawn = [
+        (one["encoding"]["color"]["value"], one["mark"]["type"], one["data"]["values"][0]["finding"]) for one in marks
+    ]
+    assert drawn == [
+        ("var(--bad)", "rule", "1"),
+        ("var(--bad)", "text", "1"),
+        ("var(--warning)", "rule", "2"),
+        ("var(--warning)", "text", "2"),
+    ]
     assert "Dashed lines: where the findings with these numbers were made." in html
 
 

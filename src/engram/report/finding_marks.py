@@ -26,7 +26,8 @@ def numbered(run: Run) -> list[tuple[float, str, str]]:
 def layers(run: Run) -> list[dict[str, Any]]:
     """Layers to lay over a chart whose x is the epoch: dashed lines, numbers at their top; none without findings."""
     marks = numbered(run)
-    return [_drawn(marks, kind, more) for kind, more in KINDS.items()] if marks else []
+    tones = dict.fromkeys(tone for _, _, tone in marks)
+    return [_drawn([one for one in marks if one[2] == tone], tone, kind) for tone in tones for kind in KINDS]
 
 
 KINDS: Mapping[str, dict[str, Any]] = {
@@ -35,11 +36,10 @@ KINDS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def _drawn(marks: list[tuple[float, str, str]], kind: str, more: Mapping[str, Any]) -> dict[str, Any]:
-    values = [{"x": float(f"{x:.5g}"), "finding": numbers, "tone": f"var(--{tone})"} for x, numbers, tone in marks]
+def _drawn(marks: list[tuple[float, str, str]], tone: str, kind: str) -> dict[str, Any]:
     encoding: dict[str, Any] = {
         "x": {"field": "x", "type": "quantitative"},
-        "color": {"field": "tone", "type": "nominal", "scale": None, "legend": None},
+        "color": {"value": f"var(--{tone})"},  # as a value: a field would share the scale and legend of the curves
         "tooltip": [
             {"field": "finding", "type": "nominal"},
             {"field": "x", "type": "quantitative", "title": "epoch", "format": ".3~f"},
@@ -47,4 +47,5 @@ def _drawn(marks: list[tuple[float, str, str]], kind: str, more: Mapping[str, An
     }
     if kind == "text":
         encoding["text"] = {"field": "finding", "type": "nominal"}
-    return {"data": {"values": values}, "mark": {"type": kind, **more}, "encoding": encoding}
+    values = [{"x": float(f"{x:.5g}"), "finding": numbers} for x, numbers, _ in marks]
+    return {"data": {"values": values}, "mark": {"type": kind, **KINDS[kind]}, "encoding": encoding}

@@ -67,13 +67,16 @@ def test_the_remedy_is_a_command_whose_settings_a_recipe_takes(folder: Path) -> 
     assert (built.optimizer.settings["lr"], built.training.clip_norm) == (0.01, 1.0)
 
 
-def test_the_loss_has_a_line_where_each_was_made(folder: Path) -> None:
+@pytest.mark.parametrize("curve", ["loss", "accuracy"])
+def test_the_curves_have_a_line_where_each_was_made(folder: Path, curve: str) -> None:
     html = page(folder, FOUND)
     run = run_folder.read(folder)
     per_epoch = run.begin["steps_per_epoch"]
     assert finding_marks.numbered(run) == [(6 / per_epoch, "1", "bad"), (12 / per_epoch, "2", "warning")]
-    loss = next(spec for spec in map(json.loads, specs(html)) if spec["description"] == "loss")
-    marks = [layer for layer in loss["layer"] if layer["mark"] != "line" and layer["mark"]["type"] in ("rule", "text")]
+    drawn_in = next(spec for spec in map(json.loads, specs(html)) if spec["description"] == curve)
+    marks = [
+        layer for layer in drawn_in["layer"] if layer["mark"] != "line" and layer["mark"]["type"] in ("rule", "text")
+    ]
     drawn = [
         (one["encoding"]["color"]["value"], one["mark"]["type"], one["data"]["values"][0]["finding"]) for one in marks
     ]

@@ -81,7 +81,9 @@ def _accuracy(run: Run) -> Markup | None:
     told = ", ".join(f"{line.name} {percent(line.points[-1][1])}" for line in known)
     how = "Training accuracy is measured on the way, on augmented examples where there are any."
     caption = f"At the last epoch: {told}. {how}"
-    return figure(lines(series, x=X, y="accuracy", y_format=".0%", until=reach(run)), "Accuracy", caption)
+    spec = lines(series, x=X, y="accuracy", y_format=".0%", until=reach(run))
+    spec["layer"] = [*spec["layer"], *finding_marks.layers(run)]
+    return figure(spec, "Accuracy", caption)
 
 
 def _rate(run: Run) -> Markup | None:

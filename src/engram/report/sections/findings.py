@@ -32,7 +32,7 @@ def section(run: Run) -> Markup | None:
 
 
 def _intro(run: Run) -> Markup:
-    drawn = "; the numbers stand beside the loss below" if numbered(run) else ""
+    drawn = "; the numbers stand on the curves below" if numbered(run) else ""
     return tag("p", f"Causes stand before what may be their consequences, otherwise the worst comes first{drawn}.")
 
 

@@ -57,7 +57,9 @@ def last_loss(trial: Trial, given: Pictures) -> float:
 
 def remedied(trial: Trial, change: Mapping[str, Any]) -> Trial | None:
     """The trial with a remedy's change; None where none of it is something that a trial has."""
-    made = trial
+    made, rule = trial, next(iter(change.get("initializer", ())), None)
+    if rule not in (None, "he", "xavier"):
+        return None  # of recurrent weights, which `drawn` leaves alone
     if "optimizer.lr" in change:
         made = replace(made, lr=change["optimizer.lr"], times_lr=1.0)
     if "optimizer.weight_decay" in change:
@@ -66,7 +68,6 @@ def remedied(trial: Trial, change: Mapping[str, Any]) -> Trial | None:
         made = replace(made, clip=change["clip_norm"])
     if change.get("schedule") == "one_cycle":
         made = replace(made, schedule=one_cycle)
-    rule = next(iter(change.get("initializer", ())), None)
     if rule in ("he", "xavier"):
         before = made.change
         made = replace(made, change=lambda net: drawn(before(net), rule=rule))

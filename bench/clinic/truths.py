@@ -86,7 +86,7 @@ class Truths:
             found = EXACT[diagnosis](row)
             if own or row["kind"] != "sick":
                 return found
-            # elsewhere a figure that is as low may have another cause, and leaps from step to step are not measured
+            # beside another disease a figure may have another cause, and some are not looked at all the time
             return None if (found and diagnosis in ONLY_OWN) or (not found and diagnosis in IF_FOUND) else found
         if row["kind"] != "sick":
             return False
@@ -137,8 +137,9 @@ EXACT: dict[str, Callable[[Row], bool]] = {
 
 ONLY_OWN = ("ignores_input", "residual_identity", "symmetric_weights", "unused_parameters")
 
-IF_FOUND = ("exploding_gradient",)
-"""The oracle is of depth; that a gradient leaps from step to step, beside a rate too high, it cannot deny."""
+IF_FOUND = ("exploding_gradient", "vanishing_gradient")
+"""The oracle is of depth, at the start and an eighth of the run on: that a gradient leaps from step to step beside a
+rate too high, or fades later under a decay too strong, it cannot deny."""
 
 NEVER_ELSEWHERE = ("input_scale", "softmax_twice", "class_imbalance")
 """Made by their recipes alone: no other run of the zoo has raw inputs, a second softmax, rare classes."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from engram.clinic.clinic import inner
+from engram.clinic.admission import inner
 from engram.clinic.subject import scores_of
 from engram.clinic.untouched import untouched
 from engram.errors import UserError

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 
 from engram import registry
 from engram.clinic import probe as probing
+from engram.clinic.admission import inner, listed
 from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
 from engram.clinic.findings import Findings
 from engram.clinic.measured import Figures, History, Moment, Setup
 from engram.clinic.probe_data import Data, Drawn, draw
 from engram.clinic.subject import Loss, Subject, cross_entropy
 from engram.clinic.untouched import untouched
+from engram.clinic.updates import Updates, norms_of
 from engram.errors import UserError, unknown
 
 
@@ -105,31 +107,22 @@ class Clinic:
             raise unknown("level", level, LEVELS)
         self.net, self.level, self.rates = inner(net), level, LEVELS[level]
         self.loss, self.autocast, self.facts = loss, autocast, dict(facts or {})
-        self.optimizers = _listed(optimizer)
+        self.optimizers = listed(optimizer)
         self.steps = 0
         self.listens = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
             torch.distributed.get_rank() == 0
         )
         self._moments: list[Moment] = []
         self._losses: list[tuple[int, float | Tensor, float | None]] = []  # not brought over yet
-        self._norms: dict[str, dict[str, Tensor]] = {}
-        self._before: list[Tensor] = []
-        self._updates = 0  # steps that the optimiser made since `step` was called
         self._found: dict[str, list[Finding]] = {}
         self._failed: set[str] = set()
         self._trained = False
         self._failures: list[Finding] = []  # not told yet
-        self._names = {id(one): name for name, one in self.net.named_parameters()}
         self.data = None if probe is None else draw(probe, self.net, loss)
         self.setup = _completed(setup or Setup(), self.optimizers, self.data)
-        self._handles = [
-            handle
-            for one in self.optimizers
-            for handle in (
-                one.register_step_pre_hook(self._before_step),
-                one.register_step_post_hook(self._after_step),
-            )
-        ]
+        self._updates = Updates(
+            self.net, self.optimizers, lambda: self.listens and self.rates.due(self.rates.weights, self.steps + 1)
+        )
 
     @property
     def history(self) -> History:
@@ -203,9 +196,9 @@ class Clinic:
         """
         if not self.listens:
             return []
-        if self._handles and not self._updates:
+        if self._updates.listens and not self._updates.steps:
             return []  # a part of a step, or one that was left out because a gradient was not finite
-        self._updates = 0
+        self._updates.steps = 0
         self.steps += 1
         if lr is None and self.optimizers:
             lr = float(self.optimizers[0].param_groups[0]["lr"])
@@ -248,10 +241,7 @@ class Clinic:
 
     def close(self) -> None:
         """Let the optimiser go."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._before.clear()
+        self._updates.close()
 
     def __enter__(self) -> "Clinic":
         return self
@@ -269,61 +259,17 @@ class Clinic:
         self._bring(more)
         return self._ask("during") if self._moments else []
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Keep the weights, and take the norms of the gradients that the optimiser is about to use."""
-        if not self.listens or not self.rates.due(self.rates.weights, self.steps + 1):
-            return
-        held = self._held(optimizer)
-        with torch.no_grad():
-            self._before = [one.detach().clone() for _, one in held]
-            if len(args) == 1 and not kwargs:  # with a closure, the gradients are those of the step before
-                self._take_gradients(optimizer, held)
-
-    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Take the norms of what the step changed."""
-        self._updates += 1
-        if not self._before:
-            return
-        held = self._held(optimizer)
-        with torch.no_grad():
-            if len(args) > 1 or kwargs:
-                self._take_gradients(optimizer, held)
-            if len(held) == len(self._before):  # unless the optimiser was given more meanwhile
-                changes = torch._foreach_sub([one.detach() for _, one in held], self._before)
-                names = [name for name, _ in held]
-                self._norms.setdefault("updates", {}).update(_norms(list(zip(names, changes, strict=True))))
-        self._before = []
-
-    def _take_gradients(self, optimizer: torch.optim.Optimizer, held: list[tuple[str, Tensor]]) -> None:
-        scaled = getattr(optimizer, "grad_scale", None)  # of a fused step that divides by itself
-        norms = _norms([(name, one.grad) for name, one in held if one.grad is not None])
-        norms = norms if scaled is None else {name: norm / scaled for name, norm in norms.items()}
-        self._norms.setdefault("gradients", {}).update(norms)
-
-    def _held(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
-        return [
-            (self._names[id(one)], one)
-            for group in optimizer.param_groups
-            for one in group["params"]
-            if id(one) in self._names
-        ]
-
-    def _optimized(self) -> frozenset[str] | None:
-        if not self.optimizers:
-            return None
-        return frozenset(name for one in self.optimizers for name, _ in self._held(one))
-
     def _bring(self, more: Mapping[str, Any]) -> None:
         """Bring over what waits on the device, in one transfer, and add the moments it makes."""
         waiting = [loss for _, loss, _ in self._losses if isinstance(loss, Tensor)]
-        kinds = dict(self._norms)
+        kinds = self._updates.take()
         if kinds:
             with torch.no_grad():
-                kinds["norms"] = _norms([(name, one.detach()) for name, one in self.net.named_parameters()])
+                kinds["norms"] = norms_of([(name, one.detach()) for name, one in self.net.named_parameters()])
         read = iter(probing.read([*waiting, *(norm for norms in kinds.values() for norm in norms.values())]))
         losses = [Moment(step, next(read) if isinstance(loss, Tensor) else loss, lr) for step, loss, lr in self._losses]
         told = {kind: {name: next(read) for name in norms} for kind, norms in kinds.items()}
-        self._losses, self._norms = [], {}
+        self._losses = []
         for name, one in self.net.named_parameters() if told else ():
             if not math.isfinite(told["norms"].get(name, 0.0)):  # squares of large finite numbers overflow in float32
                 told["norms"][name] = one.detach().double().norm().item()
@@ -334,7 +280,7 @@ class Clinic:
                 "gradient": sum(one * one for one in gradients.values()) ** 0.5 if gradients else None,
                 "weights": probing.weights_of(
                     self.net,
-                    optimized=self._optimized(),
+                    optimized=self._updates.optimized,
                     gradients=gradients,
                     updates=told.get("updates", {}),
                     norms=told["norms"],
@@ -373,13 +319,13 @@ class Clinic:
             moment = replace(moment, layers=probed.layers, probe=probed.probe)
             if parameters:
                 with torch.no_grad():
-                    norms = _norms([(name, one.detach()) for name, one in self.net.named_parameters()])
+                    norms = norms_of([(name, one.detach()) for name, one in self.net.named_parameters()])
                 read = dict(zip(norms, probing.read(list(norms.values())), strict=True))
                 weights = probing.weights_of(
-                    self.net, optimized=self._optimized(), gradients=probed.gradients, updates={}, norms=read
+                    self.net, optimized=self._updates.optimized, gradients=probed.gradients, updates={}, norms=read
                 )
                 moment = replace(moment, weights=weights)
-        subject = Subject(self.net, x, y, self.loss, classes, self._optimized(), self.facts)
+        subject = Subject(self.net, x, y, self.loss, classes, self._updates.optimized, self.facts)
         own: dict[str, Mapping[str, Any]] = {}
         for entry in self._entries(when):
             measure = entry.facts.get("measure")
@@ -451,36 +397,6 @@ def causes_of(name: str) -> Iterable[str]:
     return registry.find("diagnosis", name).facts.get("causes", ()) if known else ()
 
 
-def inner(net: nn.Module) -> nn.Module:
-    """The network itself, out of what parallel training and the compiler put around it.
-
-    Raises:
-        UserError: it is no module, or has no parameters.
-    """
-    if not isinstance(net, nn.Module):
-        raise UserError(f"a {type(net).__name__} is no network", allowed="a torch.nn.Module")
-    while True:
-        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            net = net.module
-        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):
-            net = net._orig_mod  # type: ignore[assignment]
-        else:
-            break
-    if next(net.parameters(), None) is None:
-        raise UserError(f"{type(net).__name__} has no parameters: there is nothing to train and nothing to examine")
-    return net
-
-
-def _listed(given: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> list[torch.optim.Optimizer]:
-    if given is None:
-        return []
-    listed = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
-    for one in listed:
-        if not isinstance(one, torch.optim.Optimizer):
-            raise UserError(f"a {type(one).__name__} is no optimizer", allowed="a torch.optim.Optimizer, or several")
-    return listed
-
-
 def _completed(setup: Setup, optimizers: list[torch.optim.Optimizer], data: Drawn | None) -> Setup:
     """The setup with what optimiser and data say, where nothing was given."""
     known: dict[str, Any] = {}
@@ -502,11 +418,3 @@ def _times(entry: registry.Entry) -> tuple[str, ...]:
 
 def _worst(findings: list[Finding]) -> int:
     return min(SEVERITIES.index(one.severity) for one in findings)
-
-
-def _norms(named: list[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """L2 norms by name, in one kernel for each kind of tensor; they stay on the device."""
-    dense = [(name, one) for name, one in named if not one.is_sparse and one.numel()]
-    norms = torch._foreach_norm([one for _, one in dense]) if dense else []
-    found = dict(zip((name for name, _ in dense), norms, strict=True))
-    return found | {name: one.coalesce().values().norm() for name, one in named if one.is_sparse}

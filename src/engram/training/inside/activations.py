@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from engram import atomic
 from engram.attribution.grad_cam import spatial_layers
 from engram.attribution.score import asked
-from engram.clinic.clinic import inner
+from engram.clinic.admission import inner
 from engram.training.inside.choice import BATCH, Choice
 from engram.training.inside.pixels import shrink, to_bytes
 from engram.training.inside.seen import Seen

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from engram import atomic
-from engram.clinic.clinic import inner
+from engram.clinic.admission import inner
 from engram.clinic.untouched import untouched
 from engram.training.inside.pixels import shrink
 from engram.training.inside.seen import Seen

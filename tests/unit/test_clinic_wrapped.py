@@ -185,6 +185,7 @@ def test_compiled_networks(wrap: Callable[[nn.Module], nn.Module]) -> None:
 
 
 PROCESSES = """
+import os
 import sys
 from contextlib import nullcontext
 
@@ -242,7 +243,8 @@ else:
     assert told == [] and clinic.findings == [] and clinic.steps == 0 and not clinic.history.moments
 dist.barrier()
 dist.destroy_process_group()
-print("done")
+print("done", flush=True)
+os._exit(0)  # threads of the exchange may outlive it, and end an interpreter that shuts down by itself
 """
 
 

@@ -16,7 +16,7 @@ from engram.errors import UserError
 from engram.training.draws import global_generators, restore_global_generators
 from engram.training.loop import State
 
-VERSION = 2
+VERSION = 3
 
 
 def save(state: State, path: Path, **more: Any) -> None:

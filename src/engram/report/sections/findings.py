@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from engram.clinic.finding import Remedy
 from engram.report.finding_marks import TONES, numbered
 from engram.report.markup import Markup, facts, join, table, tag
 from engram.report.run_folder import Run, finite, text
@@ -62,23 +63,14 @@ def _card(run: Run, place: int, one: Mapping[str, Any]) -> Markup:
 
 def _remedy(run: Run, remedy: Mapping[str, Any]) -> Markup:
     """What to try, and the command where settings say it."""
-    says, options = text(remedy.get("says"), limit=LONG), _options(remedy.get("change") or {})
+    says = text(remedy.get("says"), limit=LONG)
+    options = Remedy(says, remedy.get("change") or {}).options
     if not options:
         return join([says])
     folder = run.folder.as_posix()
     recipe, output = shlex.quote(f"{folder}/recipe.toml"), shlex.quote(f"{folder}-tried")
     command = f"engram train --recipe {recipe} --output {output} {options}"
     return join([says, tag("pre", text(command, limit=LONG))])
-
-
-def _options(change: Mapping[str, Any]) -> str:
-    return " ".join(f"--{name} {_typed(value)}" for name, value in change.items())
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "none"}[value]
-    return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else f"{value}"
 
 
 def _numbers(seen: Mapping[str, Any]) -> Markup | None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import engram
 from engram.clinic import arrays
 from engram.clinic.clinic import Clinic
 from engram.errors import UserError
+from engram.training import watch
 from engram.training.train import resume
 
 PLAIN = {"model": "mlp", "epochs": 2, "device.threads": "1", "device.precision": "float32"}
@@ -101,3 +103,22 @@ def test_a_resumed_run_says_nothing_twice(tmp_path):
 def test_an_unknown_level_is_refused():
     with pytest.raises(UserError, match="clinic cannot be 'ful'"):
         engram.train(**PLAIN, clinic="ful")
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "accumulate", "examples"),
+    [
+        ((1, 8, 8), 128, 1, 1024),
+        ((1, 8, 8), 16, 1, 128),  # eight batches
+        ((3, 224, 224), 64, 1, 64),  # a batch: its layers are what memory is known to hold
+        ((3, 224, 224), 64, 8, 8),
+        ((3, 224, 224), 1, 1, 2),
+    ],
+)
+def test_the_probe_takes_no_more_than_a_step_does(shape, batch, accumulate, examples):
+    assembled = SimpleNamespace(
+        state=SimpleNamespace(reviewer=SimpleNamespace(batch_size=batch)),
+        parts=SimpleNamespace(accumulate=accumulate),
+        prepared=SimpleNamespace(shape=shape),
+    )
+    assert watch._probed(assembled) == examples

@@ -30,7 +30,8 @@ SHORT = 1000
 PROBED_BATCHES = 8
 """Batches that the probe may be as large as: it is run forward, and a step costs three times that."""
 
-PROBE_BYTES = 64_000_000
+LARGE = 100_000
+"""Bytes of an example from which the probe is no larger than a batch: layers of 64 large pictures are gigabytes."""
 
 FILE, MEASURED = "findings.json", "probes/clinic.npz"
 
@@ -100,8 +101,8 @@ class Watch:
         if level == "auto":
             level = "quick" if state.reviewer.total_steps < SHORT else "standard"
         pool = assembled.prepared.train
-        count = min(UNIT_SAMPLES, PROBED_BATCHES * state.reviewer.batch_size, PROBE_BYTES // _bytes(assembled))
-        stored, y = next(iter(pool.batches([spread(len(pool), max(2, count))])))
+        count = _probed(assembled)
+        stored, y = next(iter(pool.batches([spread(len(pool), count)])))
         self.clinic = Clinic(
             state.net,
             state.optimizer,
@@ -186,6 +187,8 @@ class _Names:
         return self.pool.name(index)
 
 
-def _bytes(assembled: Assembled) -> int:
-    """Of one example as the network sees it."""
-    return 4 * max(1, torch.Size(assembled.prepared.shape).numel())
+def _probed(assembled: Assembled) -> int:
+    """How many examples the probe has: what the machine can hold is known from the batch, and from nothing else."""
+    step = -(-assembled.state.reviewer.batch_size // assembled.parts.accumulate)
+    size = 4 * torch.Size(assembled.prepared.shape).numel()
+    return max(2, step if size > LARGE else min(UNIT_SAMPLES, PROBED_BATCHES * step))

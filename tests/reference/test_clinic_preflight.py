@@ -14,6 +14,7 @@ from engram import registry
 from engram.clinic.clinic import Clinic
 from engram.clinic.diagnoses.wrong_gradient import has_own_functions
 from engram.clinic.finding import Finding
+from engram.clinic.probe import run_probe
 
 K, WIDTH, FEATURES = 10, 64, 20
 
@@ -292,6 +293,55 @@ def test_symmetry_is_of_weights_and_gradient_together() -> None:
     found = only(engram.examine(filled(mlp(3), 0.01), data(), level="quick"), "symmetric_weights")
     assert found is not None
     assert found.where == ("0.weight", "2.weight")  # the last layer's units have gradients of their own
+
+
+def test_units_beside_one_that_has_blown_up_are_no_copies() -> None:
+    """A rate of 20 leaves rows of any length, and no gradient: next to the longest all others look alike."""
+    net = mlp(3)
+    with torch.no_grad():
+        net[0].weight[0] = 1e9  # type: ignore[index]
+        net[0].bias.fill_(-1e12)  # type: ignore[union-attr]
+    found = engram.examine(net, data(), level="quick")
+    assert only(found, "symmetric_weights") is None
+    assert only(found, "unused_parameters") is not None  # that no gradient comes is said all the same
+    with torch.no_grad():
+        net[0].weight[1:] = net[0].weight[1].clone()  # type: ignore[index]
+    copied = only(engram.examine(net, data(), level="quick"), "symmetric_weights")
+    assert copied is not None
+    assert copied.where == ("0.weight",)
+
+
+def test_large_finite_numbers_are_not_called_infinite() -> None:
+    """Their squares overflow in float32: 2e25 is a number, and 1e39 is none."""
+    net = mlp(3)
+    with torch.no_grad():
+        net[0].weight *= 1e25  # type: ignore[operator]
+        net[2].weight *= 1e-25  # type: ignore[operator]
+    assert only(engram.examine(net, data(), level="quick"), "not_finite") is None
+    with torch.no_grad():
+        net[0].weight *= 1e15  # type: ignore[operator]
+    found = only(engram.examine(net, data(), level="quick"), "not_finite")
+    assert found is not None
+    assert found.seen["cause"] == "drawn"
+
+
+@pytest.mark.parametrize("scale", [1e25, 1.0, 1e-25])
+def test_moments_of_a_layer_are_those_of_float64_at_any_scale(scale: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(FEATURES, 8), nn.Linear(8, K))
+    with torch.no_grad():
+        for parameter in net[0].parameters():
+            parameter *= scale
+        net[1].weight /= scale  # type: ignore[operator]
+    x, y = data(64)
+    layer = run_probe(net, x, y, num_classes=K).layers[0]
+    values = net[0](x).detach().double()
+    assert layer.mean == pytest.approx(values.mean().item(), rel=1e-4)
+    assert layer.std == pytest.approx(values.std(correction=0).item(), rel=1e-5)
+    leaf = net[0](x).detach().requires_grad_()
+    F.cross_entropy(net[1](leaf), y, reduction="sum").backward()
+    assert leaf.grad is not None
+    assert layer.gradient == pytest.approx(leaf.grad.double().norm(dim=1).mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ replaces the output; nothing is accumulated into `.grad`; the network, its buffe
 Functions that are no modules (`F.relu`, `torch.tanh`) are seen by a torch function mode.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -37,6 +38,10 @@ GRADIENT_SAMPLES = 64
 
 UNIT_SAMPLES = 1024
 """Over which a unit must be silent to be dead: of 128, up to 22 % of healthy units looked dead; of 1200, 2 to 6 %."""
+
+TINY = 1.2e-38
+"""The least normal float32. Values are divided by their largest before they are squared and added: a square is infinite
+from 1.8e19 on, and 0 below 1e-23, though the values themselves are sound numbers."""
 
 SUSPICIOUS = 0.10
 """Share of silent units from which more samples are run, the least at which anything is said of them."""
@@ -124,10 +129,12 @@ class Watch(TorchFunctionMode):
             if self.heights_only:
                 self.calls.append(call)
                 return
+            largest = torch.linalg.vector_norm(values, float("inf"))
+            parts = values / largest.clamp_min(TINY)
             call.numbers = {
-                "sum": values.sum(),
-                "norm": torch.linalg.vector_norm(values),
-                "largest": torch.linalg.vector_norm(values, float("inf")),
+                "sum": parts.sum(),
+                "norm": torch.linalg.vector_norm(parts),
+                "largest": largest,
                 "count": torch.tensor(float(values.numel())),
             }
             some = values[:8]  # counting is slow, and samples are alike
@@ -142,9 +149,11 @@ class Watch(TorchFunctionMode):
     def _receiver(self, call: _Call) -> Callable[[Tensor], None]:
         def receive(gradient: Tensor) -> None:
             with torch._C.DisableTorchFunction(), torch.no_grad():
-                norms = torch.linalg.vector_norm(gradient.detach().float().flatten(1), dim=1)
+                values = gradient.detach().float().flatten(1)
+                largest = torch.linalg.vector_norm(values, float("inf")).clamp_min(TINY)
+                norms = torch.linalg.vector_norm(values / largest, dim=1)
                 # the loss is a mean over samples, so a sample's own gradient is as many times larger
-                call.numbers["gradient"] = norms.mean() * self.samples
+                call.numbers["gradient"] = norms.mean() * self.samples * largest
 
         return receive
 
@@ -236,7 +245,8 @@ def run_probe(
     values = read([*numbers.values(), *whole.values(), *norms])
     measured = dict(zip(numbers, values, strict=False))
     told = dict(zip(whole, values[len(numbers) :], strict=False))
-    gradients = dict(zip(by_name, values[len(numbers) + len(whole) :], strict=True))
+    found_norms = zip(by_name.items(), values[len(numbers) + len(whole) :], strict=True)
+    gradients = {name: _norm(norm, one) for (name, one), norm in found_norms}
     probed = _wake(net, x, calls, measured, autocast, unit_samples)
     return Probed(_layers(calls, measured, probed), _probe(told, num_classes), gradients)
 
@@ -278,8 +288,10 @@ def _layers(calls: list[_Call], measured: Mapping[tuple[int, str], float], probe
     layers = []
     for place, call in enumerate(calls):
         count = measured[place, "count"]
-        mean = measured[place, "sum"] / count
-        square = measured[place, "norm"] * measured[place, "norm"] / count  # not ** 2, which raises where it overflows
+        largest = measured[place, "largest"]
+        mean = measured[place, "sum"] / count * largest
+        rms = measured[place, "norm"] / count**0.5 * largest
+        square = rms * rms  # not ** 2, which raises where it overflows
         dead = measured.get((place, "dead"))
         spread = square - mean * mean
         layers.append(
@@ -289,7 +301,7 @@ def _layers(calls: list[_Call], measured: Mapping[tuple[int, str], float], probe
                 depth=place,
                 mean=mean,
                 std=max(spread, 0.0) ** 0.5 if spread == spread else spread,
-                largest=measured[place, "largest"],
+                largest=largest,
                 zeros=measured[place, "zeros"],
                 gradient=measured.get((place, "gradient")),
                 units=call.units,
@@ -350,13 +362,18 @@ def weights_of(
             shape=tuple(parameter.shape),
             trainable=parameter.requires_grad,
             optimized=optimized is None or name in optimized,
-            norm=norms[name],
+            norm=_norm(norms[name], parameter),
             gradient=gradients.get(name),
             update=updates.get(name),
         )
         for name, parameter in net.named_parameters()
         if name in norms
     }
+
+
+def _norm(norm: float, of: Tensor) -> float:
+    """In float64 where squares of large finite numbers overflowed."""
+    return norm if math.isfinite(norm) else of.detach().cpu().double().norm().item()
 
 
 def _kind_of(module: nn.Module) -> str:

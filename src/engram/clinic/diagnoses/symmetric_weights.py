@@ -1,11 +1,13 @@
 """Symmetric weights: units of a layer that are alike and that every step keeps alike.
 
-    unit i is a copy of unit j  ⇔  ‖w_i - w_j‖ ≤ 1e-3 max ‖w‖  and  ‖g_i - g_j‖ ≤ 1e-3 max ‖g‖
+    unit i is a copy of unit j  ⇔  ‖w_i - w_j‖ ≤ 1e-3 max(‖w_i‖, ‖w_j‖)  and  ‖g_i - g_j‖ ≤ 1e-3 max ‖g‖
 
 Where all weights of a layer begin at one value, all its units compute one thing, receive one gradient, and stay one
 unit for ever: the layer is one unit wide. With zeros in every layer no gradient comes at all. Weights alone do not
 tell: a last layer or the last of a residual branch may begin at zero on purpose, and its units part with the first
-step, since their gradients differ. So both are compared, over a batch of the probe.
+step, since their gradients differ. So both are compared, over a batch of the probe: weights by the length of the two
+rows themselves, since after a rate that was too high one row may be so long that, next to it, all others look alike;
+gradients by the longest row, beside which those of units that hardly matter are rounding errors.
 
 Sick: every weight 0.01; every weight 0. Healthy: random weights; a last layer of zeros under random features; residual
 branches that begin at zero; layers that are frozen.
@@ -55,10 +57,10 @@ def copies(weight: Tensor, gradient: Tensor) -> float:
     >>> copies(torch.tensor([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]), torch.ones(3, 2))
     0.666...
     """
-    alike = torch.ones((), dtype=torch.bool, device=weight.device)
-    for one in (weight, gradient):
-        rows = one.flatten(1)[:MOST_UNITS].double()
-        alike = alike & (torch.cdist(rows, rows) <= ALIKE * rows.norm(dim=1).max())
+    weights, gradients = (one.flatten(1)[:MOST_UNITS].double() for one in (weight, gradient))
+    lengths = weights.norm(dim=1)
+    alike = torch.cdist(weights, weights) <= ALIKE * torch.maximum(lengths[:, None], lengths)
+    alike &= torch.cdist(gradients, gradients) <= ALIKE * gradients.norm(dim=1).max()
     alike.fill_diagonal_(False)
     return alike.any(1).double().mean().item()
 

@@ -525,7 +525,8 @@ def test_the_branch_is_what_comes_from_the_shortcut() -> None:
     with torch.no_grad(), additions(net, silent=0):
         without = net(x)
     base = net.one(x) + net.other(x)
-    assert torch.allclose(without, base + net.one(base))
+    base = base + 0.5 * base.mean(0)  # what the branch adds to every example alike is left
+    assert torch.allclose(without, base + net.one(base), atol=1e-6)
 
 
 def test_pooling_of_empty_maps_goes_to_the_first_place() -> None:

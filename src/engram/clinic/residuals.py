@@ -3,6 +3,9 @@
 A torch function mode follows every operation of a forward pass and keeps, for each tensor, which tensors it was made
 from. An addition of two tensors of the same shape is residual when one is an ancestor of the other: the ancestor is the
 shortcut, the other the branch. Two branches of one input (Inception's, a projection's) are no ancestors of each other.
+
+Both are measured by what differs from example to example. What a branch adds to all alike is a bias and says nothing of
+the input; behind a norm whose factor has faded, that is all that a branch still is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,14 +22,15 @@ ADDITIONS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 
 @dataclass(frozen=True)
 class Addition:
-    """One residual addition: rms of the branch over rms of the shortcut, and the module in which it stands."""
+    """One residual addition: rms of the branch over rms of the shortcut, of both less their mean over the batch, and
+    the module in which it stands."""
 
     name: str
     ratio: float
 
 
 class Additions(TorchFunctionMode):
-    """While it is entered, residual additions are measured; the one numbered `silent` gives the shortcut alone."""
+    """While it is entered, residual additions are measured; the branch numbered `silent` gives its batch's mean."""
 
     def __init__(self, net: nn.Module, silent: int | None = None) -> None:
         super().__init__()
@@ -51,10 +55,11 @@ class Additions(TorchFunctionMode):
                 self.found.append(Addition(self._place(), _ratio(branch, shortcut)))
                 if number == self.silent:
                     with torch._C.DisableTorchFunction():
+                        silenced = shortcut + (branch - _varying(branch))
                         if name in ("add_", "__iadd__"):
-                            args[0].copy_(shortcut.clone())
+                            args[0].copy_(silenced)
                             return self._note(args[0], (shortcut,))
-                        return self._note(shortcut.clone(), (shortcut,))
+                        return self._note(silenced, (shortcut,))
         output = func(*args, **kwargs)
         return self._note(output, (*args, *kwargs.values()))
 
@@ -112,13 +117,13 @@ def additions(net: nn.Module, silent: int | None = None) -> Iterator[Additions]:
 
     Args:
         net: a network that may be given hooks; they are removed at the end.
-        silent: number of the addition that gives its shortcut alone.
+        silent: number of the addition whose branch gives every example the same: its mean over the batch.
 
     >>> class Block(nn.Module):
     ...     def forward(self, x): return x + 0.1 * x.tanh()
     >>> net = nn.Sequential(nn.Linear(2, 2), Block())
     >>> with additions(net) as seen, torch.no_grad():
-    ...     _ = net(torch.ones(3, 2))
+    ...     _ = net(torch.eye(2))
     >>> [(one.name, 0 < one.ratio < 0.1) for one in seen.found]
     [('1', True)]
     """
@@ -146,5 +151,10 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 def _ratio(branch: Tensor, shortcut: Tensor) -> float:
     with torch._C.DisableTorchFunction(), torch.no_grad():
-        below = torch.linalg.vector_norm(shortcut.float()).item()
-        return torch.linalg.vector_norm(branch.float()).item() / below if below else float("inf")
+        below = torch.linalg.vector_norm(_varying(shortcut).float()).item()
+        return torch.linalg.vector_norm(_varying(branch).float()).item() / below if below else float("inf")
+
+
+def _varying(x: Tensor) -> Tensor:
+    """What differs from example to example; of one example, all."""
+    return x - x.mean(0, keepdim=True) if len(x) > 1 else x

@@ -1,10 +1,13 @@
 """Learning rate decayed too early: the schedule took the rate away while the loss was still falling.
 
-    lr(t) < lr_peak / 10  in the first half of the run,   the loss fell before,   and since then it hardly moves
+    lr(t) < lr_peak / 10  in the first half of the run,   and either
+    the loss fell before and hardly moves since,   or   ‖Δw‖ / ‖w‖ was over 2e-4 before and is under it since
 
 High rates make the progress, low ones let it settle. A rate lowered at a twentieth of the run spends the rest of it
 settling where it happened to stand. At the end of every good run the rate is low and the loss is flat as well; what
 tells the two apart is how much of the run was left, how fast the loss was falling, and how far it had still to go.
+Where the rate went before the loss had begun to fall, or where a few losses tell too little, the steps tell it: so
+small that the weights cannot get far in what is left, which `lr_too_low` says of a rate that was so from the start.
 
 Sick: a step to a tenth at 5 % of the run. Healthy: at 60 %; one cycle and cosine, which are under a tenth at 80 to 95
 %.
@@ -47,6 +50,10 @@ LEFT = 0.25
 LIVELY = 1e-3
 """Update over weight that is no low rate; the centre of the healthy range."""
 
+LOW = 2e-4
+"""Update over weight, as in `lr_too_low`. In the zoo's calibration half 1.9e-3 to 7e-3 before a rate that was divided
+by 100, and 3e-5 to 1.2e-4 after it."""
+
 PLATEAU = 0.2
 """Share of the run at a high rate without progress."""
 
@@ -80,32 +87,55 @@ def lr_decayed_early(history: History) -> list[Finding]:
     if decayed >= EARLY * total or now - decayed < window or before is None or since is None:
         return []
     level = mean(loss for step, loss, _ in rows if now - window <= step)
-    if before < FALLING or since > FLAT or level < LEFT * start:
+    stands = before >= FALLING and since <= FLAT
+    was, is_now = _updates(history, decayed)
+    small = was is not None and is_now is not None and was > LOW > is_now
+    if not (stands or small) or level < LEFT * start:
         return []
+    seen = {
+        "decayed_at": decayed,
+        "total_steps": total,
+        "loss": level,
+        "first_loss": start,
+        "fall_before": before,
+        "fall_since": since,
+        "falling": FALLING,
+        "flat": FLAT,
+        "left": LEFT,
+    }
+    if was is not None and is_now is not None:
+        seen |= {"update_before": was, "update": is_now, "low": LOW}
     return [
         Finding(
             "lr_decayed_early",
             "warning",
-            f"the rate fell under a tenth of {peak:.3g} at step {decayed} of {total}, while the loss was falling; "
-            f"since then it stands at {level:.3g} of {start:.3g}",
+            f"the rate fell under a tenth of {peak:.3g} at step {decayed} of {total}"
+            + (
+                f", while the loss was falling; since then it stands at {level:.3g} of {start:.3g}"
+                if stands
+                else f"; a step moves the weights by {is_now:.2g} since, {was:.2g} before, and the loss is still "
+                f"{level:.3g} of {start:.3g}"
+            ),
             means="the rest of the run only settles where the weights happened to stand",
             remedy=Remedy("let the rate fall over the whole run, as one cycle does", {"schedule": "one_cycle"}),
             refuted_by="the same run with the decay at 60 % that ends no lower",
             confidence=0.75,
             step=now,
-            seen={
-                "decayed_at": decayed,
-                "total_steps": total,
-                "loss": level,
-                "first_loss": start,
-                "fall_before": before,
-                "fall_since": since,
-                "falling": FALLING,
-                "flat": FLAT,
-                "left": LEFT,
-            },
+            seen=seen,
         )
     ]
+
+
+def _updates(history: History, decayed: int) -> tuple[float | None, float | None]:
+    """Update over weight (at the last measurement before the rate fell, at the last one of all since)."""
+    before, since = None, None
+    for one in history.weighed():
+        ratio = matrix_ratio(one)
+        if ratio is not None and one.step < decayed:
+            before = ratio
+        elif ratio is not None and one.step > decayed:
+            since = ratio
+    return before, since
 
 
 def _plateau(

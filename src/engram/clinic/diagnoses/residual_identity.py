@@ -1,10 +1,14 @@
 """Residual branches that shrink to the identity: blocks that hand on what they are given, and might as well be absent.
 
-    r_l = rms F_l(x) / rms x        of a block x + F_l(x);    and how the loss changes when F_l is left out
+    r_l = rms (F_l(x) - mean F_l) / rms (x - mean x)        of a block x + F_l(x), means over the batch;
+    and how the loss changes when F_l is left out, but for its mean
 
 A residual block learns what to add. Where decay pulls harder at its weights than the data do, F fades, and depth with
 it: the network computes as a shallower one would. It need not cost accuracy, as it was of no use, and that is also the
-hint: such a block can be removed.
+hint: such a block can be removed. Behind a batch norm the branch does not shrink, since the norm undoes it; there the
+norm's factor fades and its shift is what remains, the same for every example. So the mean is taken off: without that a
+branch that was constant to six digits still had r = 0.011. The batch's statistics are used, as averages that trail
+behind such weights say little.
 
 A block that begins at 0 on purpose (zero-gamma, Fixup, ReZero) rises; what is looked for is one that had a say, r >
 0.05, or a fifth of the run to get one, is now under 0.01 and not rising, and whose removal changes the loss by less
@@ -49,7 +53,7 @@ SAMPLES = 64
 
 def branches(subject: Subject) -> Mapping[str, Any] | None:
     """By residual block: its ratio, and where that is small, the change of the loss when its branch is left out."""
-    net, x, y = subject.copy(), subject.x[:SAMPLES], subject.y[:SAMPLES]
+    net, x, y = subject.copy(batch_statistics=True), subject.x[:SAMPLES], subject.y[:SAMPLES]
     with torch.no_grad():
         with additions(net) as seen:
             loss = float(subject.loss(net(x), y))

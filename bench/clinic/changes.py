@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bodies import Attentive, Block, ConvBlock, Reader, perceptron
+from bodies import RESIDUAL, Attentive, Reader, perceptron
 from digits import Pictures
 from torch import Tensor, nn
 
@@ -208,7 +208,7 @@ def branch_decay(decay: float) -> Settings:
     """Weight decay on the residual branches alone."""
 
     def groups(net: nn.Module) -> list[Settings]:
-        inside = [one for block in net.modules() if isinstance(block, Block | ConvBlock) for one in block.parameters()]
+        inside = [one for block in net.modules() if isinstance(block, RESIDUAL) for one in block.parameters()]
         others = [one for one in net.parameters() if not any(one is other for other in inside)]
         return [{"params": inside, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 

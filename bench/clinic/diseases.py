@@ -178,6 +178,9 @@ DISEASES: dict[str, Disease] = {
     "decay of the branches": Disease(
         "residual_identity", ("residual_mlp", "resnet"), three(branch_decay, 0.03, 0.5, 1.0), "exact"
     ),
+    "decay of the branches and their norms": Disease(
+        "residual_identity", ("narrow_resnet", "resnet"), three(branch_decay, 0.5, 2.0, 4.0), "exact"
+    ),
     "averages that trail": Disease(
         "train_eval_mismatch", ("norm_mlp", "norm_vgg"), three(slow_averages, 0.03, 0.002, 0.0002), "exact"
     ),
@@ -207,3 +210,47 @@ DISEASES: dict[str, Disease] = {
         "attention_collapse", ("attention", "vit"), three(sharp, 2.0, 8.0, 30.0), "exact"
     ),
 }
+
+MORE: dict[str, tuple[str, ...]] = {
+    "rate too high, momentum": ("deep_mlp",),
+    "rate too high, Adam": ("rnn", "lstm"),
+    "rate taken away early": ("tanh_mlp", "lenet"),
+    "a waist": ("tanh_mlp", "lenet"),
+    "labels exchanged": ("broad_mlp", "norm_mlp"),
+}
+"""Bodies added to the calibration half after the first look at the held-out one, to see there what was missed."""
+
+FRESH: dict[str, str] = {
+    "last layer too large": "tanh_lenet",
+    "hidden layers too large": "wide_mlp",
+    "units that are copies": "tanh_lenet",
+    "raw inputs": "vgg",
+    "scores squashed": "tanh_lenet",
+    "blind to its input": "sigmoid_mlp",
+    "softmax before the loss": "norm_vgg",
+    "answers mixed": "gru",
+    "left out of the optimiser": "vgg",
+    "wrong backward": "vgg",
+    "deep sigmoids": "tanh_lenet",
+    "weights too small for the depth": "tanh_vgg",
+    "weights too large for the depth": "tanh_vgg",
+    "a logarithm of 0": "vgg",
+    "rates that break the weights": "wide_mlp",
+    "biases pushed down": "vit",
+    "tanh and sigmoid at their ends": "sigmoid_mlp",
+    "rate too high, momentum": "resnet",
+    "rate too high, Adam": "vit",
+    "rate too low, momentum": "norm_vgg",
+    "rate too low, Adam": "gru",
+    "rate taken away early": "norm_vgg",
+    "learnt by heart": "tanh_lenet",
+    "a waist": "norm_vgg",
+    "decay too strong": "vgg",
+    "decay of the branches and their norms": "pre_resnet",
+    "averages that trail": "resnet",
+    "one class favoured": "gru",
+    "rare classes": "norm_vgg",
+    "labels exchanged": "tanh_lenet",
+}
+"""A held-out body for the second look on which nobody had tried this disease. Fading or growing through time, and
+attention, need bodies of their own kind, of which there is no other family: those have new seeds alone."""

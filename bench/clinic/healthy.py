@@ -206,7 +206,8 @@ def no_decay(net: nn.Module) -> list[dict[str, Any]]:
 Settings = dict[str, Any]
 
 HEALTHY: dict[str, tuple[tuple[str, ...], Settings]] = {
-    "ReLU with more than half zeros": (("mlp", "vgg"), {"change": lambda net: _biased(net, -0.4)}),
+    "ReLU with more than half zeros": (("mlp",), {"change": lambda net: _biased(net, -0.4)}),
+    "ReLU with more than half zeros, six convolutions": (("vgg",), {"change": lambda net: _biased(net, -0.1)}),
     "residual branches that begin at 0": (("residual_mlp", "resnet"), {"change": zero_branches}),
     "batch norm in twelve layers": (("norm_mlp",), {"build": lambda: perceptron(12, 48, norm=True)}),
     "warm-up": (("vit",), {"schedule": warm_up}),

@@ -25,6 +25,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import shlex
 import subprocess
 import sys
@@ -72,10 +73,13 @@ def run(chosen: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     path, kept = results_file(chosen.data), Path(chosen.cache) / ("mnist" if chosen.data else "digits")
     kept.mkdir(parents=True, exist_ok=True)
+    path = Path(chosen.to) if chosen.to else path
     results = read(path)
     given = pictures(f"{chosen.data}/mnist" if chosen.data else None)
     done = {row["key"] for row in results["rows"]}
-    missing = [one for one in zoo.trials() if one.key not in done and (not chosen.only or chosen.only in one.key)]
+    missing = [
+        one for one in zoo.trials() if one.key not in done and (not chosen.only or re.search(chosen.only, one.key))
+    ]
     note(results)
     begin = time.monotonic()
     for number, one in enumerate(missing, 1):
@@ -192,10 +196,10 @@ def main() -> None:
         verb.add_argument("--data", help="the folder that holds mnist/; without it, scikit-learn's digits")
         verb.add_argument("--cache", default=str(ROOT / "build" / "clinic"), help="where measurements are kept")
         if name == "run":
-            verb.add_argument("--only", help="runs whose key holds these letters")
+            verb.add_argument("--only", help="runs whose key this regular expression finds")
         if name in ("judge", "table"):
             verb.add_argument("--half", choices=("calibration", "held-out"))
-        if name == "judge":
+        if name in ("run", "judge"):
             verb.add_argument("--to", help="another file than the results")
         if name == "table":
             verb.add_argument("--file", help="another file than the results")

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from bodies import CALIBRATION, HELD_OUT
-from diseases import DISEASES
+from diseases import DISEASES, FRESH, MORE
 from rivals import SPEAKS_OF
-from score import HALVES, Score, speaks, wilson
+from score import PARTS, Score, speaks, wilson
 
 from engram import registry
 
@@ -20,11 +19,14 @@ FIGURES = {
 
 
 def page(results: dict[str, Any], only: str | None = None) -> str:
-    """All tables; of one half alone while thresholds are being set."""
+    """All tables; of one part alone while thresholds are being set."""
     rows = results["rows"]
     parts = [] if only else [commands(results), oracles()]
-    for name in reversed(HALVES) if only is None else (only,):
-        parts += [f"### The {name} half", *_half(Score(rows, name), name)]
+    titles = dict(zip(PARTS, ("The calibration half", "The held-out half, first look", "The second look"), strict=True))
+    for name in reversed(PARTS) if only is None else (only,):
+        score = Score(rows, name)
+        before = results.get("first_look") if name == "held-out" else None
+        parts += [f"### {titles[name]}", *(first_look(score, before) if before else _part(score))]
     if only is None and results.get("cures"):
         parts += ["### Whether the remedies help", cures(results["cures"])]
     return "\n\n".join(parts)
@@ -74,16 +76,37 @@ def cures(rows: list[dict[str, Any]]) -> str:
 def commands(results: dict[str, Any]) -> str:
     """When, where and with what it was measured."""
     machine, last = results["machine"], results["commands"][-1]
-    seeds = ", ".join(f"{kind} {len(which)}" for kind, which in results["seeds"].items())
+    seeds = ", ".join(f"{kind} {len(results['seeds'][kind])}" for kind in ("controls", "healthy", "sick"))
     return (
         f"{len(results['rows'])} runs; seeds: {seeds}. {machine['processor']}, {machine['threads']} thread, torch "
         f"{machine['torch']}; last judged at commit {last['commit']}."
     )
 
 
-def _half(score: Score, name: str) -> list[str]:
+def first_look(score: Score, before: dict[str, Any]) -> list[str]:
+    """What was seen first, and what the diagnoses as they are now say of those runs, which are no longer unseen."""
+    found, of = (sum(one[place] for one in before["recall_clear"].values()) for place in (0, 1))
+    lines = [
+        "| diagnosis | recall, clear dose, as it was seen | as it is now | precision, as it was seen | as it is now |",
+        "|---|---|---|---|---|",
+    ]
+    for name in score.diagnoses:
+        lines.append(
+            f"| `{name}` | {share(*before['recall_clear'][name])} | {share(*score.recall(name, 'clear'))} "
+            f"| {share(*before['precision'][name])} | {share(*score.precision(name))} |"
+        )
+    return [
+        f"{before['held_out_runs']} runs, looked at once, at commit {before['commit']}: of the clear doses "
+        f"{share(found, of)} were found; critical findings in {before['critical']} of {before['healthy']} healthy "
+        f"runs, warnings or worse in {before['critical_or_warning']}. The diagnoses were changed since, by what the "
+        f"calibration half shows; beside it, what they say now of the {len(score.rows)} runs with these seeds.",
+        "\n".join(lines),
+    ]
+
+
+def _part(score: Score) -> list[str]:
     sick = [row for row in score.rows if row["kind"] == "sick"]
-    bodies = ", ".join(f"`{one}`" for one in (CALIBRATION if name == "calibration" else HELD_OUT))
+    bodies = ", ".join(f"`{one}`" for one in dict.fromkeys(row["body"] for row in score.rows))
     said = (
         f"{len(score.rows)} runs of {bodies}: {len(sick)} made sick, {len(score.healthy)} healthy"
         + (f" ({len(score.unwell)} that learned too little to be called so are left out)" if score.unwell else "")
@@ -195,8 +218,14 @@ def diagnoses_known() -> str:
 
 def oracles() -> str:
     """A row a disease: what is done, at which doses, and who says that it is there."""
-    lines = ["| made sick by | to be found as | bodies | oracle |", "|---|---|---|---|"]
+    lines = [
+        "| made sick by | to be found as | bodies at first | added to calibrate | fresh at the second look | oracle |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, one in DISEASES.items():
         oracle = "exact" if one.oracle == "exact" else FIGURES[one.oracle]
-        lines.append(f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {oracle} |")
+        more = ", ".join(MORE.get(name, ()))
+        lines.append(
+            f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {more} | {FRESH.get(name, '')} | {oracle} |"
+        )
     return "\n".join(lines)

@@ -12,8 +12,9 @@ three doses, of bodies in two halves (`bodies.py`), with three seeds; beside the
 (`oracles.py`), which know nothing of the clinic; the rules of four published tools are asked of the same runs
 (`rivals.py`).
 
-Thresholds are set on the calibration half and judged on the held-out one, whose bodies are listed in `bodies.py` and
-were before anything was measured. Everything is asked, also the diagnoses that run at level full, at standard's rates.
+Thresholds are set on the calibration half and judged on the held-out one; which body stands where is in `bodies.py`.
+The held-out half was looked at twice, the second time at new runs (`zoo.py`); what the first look saw is kept in the
+results as `first_look`. Everything is asked, also the diagnoses that run at level full, at standard's rates.
 
 A run that is in the results is not repeated, so what was stopped goes on. The clinic's measurements of each run are
 kept in build/clinic, so that a changed threshold needs no training; a changed measurement does: delete its runs there
@@ -33,6 +34,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import score
 import torch
 import trial as trials
 import zoo
@@ -99,7 +101,7 @@ def judge(chosen: argparse.Namespace) -> None:
     for row in results["rows"]:
         measured = kept / f"{_name(row['key'])}.pkl.gz"
         missing += not measured.exists()
-        if not measured.exists() or (chosen.half and zoo.half(row["body"]) != chosen.half):
+        if not measured.exists() or (chosen.part and score.part(row) != chosen.part):
             continue
         with gzip.open(measured, "rb") as file:
             history = pickle.load(file)
@@ -134,7 +136,7 @@ def table(chosen: argparse.Namespace) -> None:
     results = read(Path(chosen.file) if chosen.file else results_file(chosen.data))
     known = {one.key for one in zoo.trials()}
     results["rows"] = [row for row in results["rows"] if row["key"] in known]
-    parts = {"diagnoses": markdown.diagnoses_known(), "results": markdown.page(results, chosen.half)}
+    parts = {"diagnoses": markdown.diagnoses_known(), "results": markdown.page(results, chosen.part)}
     if not chosen.write:
         print("\n\n".join(parts.values()))
         return
@@ -160,6 +162,7 @@ def note(results: dict[str, Any]) -> None:
         "controls": list(zoo.CONTROL_SEEDS),
         "healthy": list(zoo.HEALTHY_SEEDS),
         "sick": list(zoo.SICK_SEEDS),
+        "second look": [zoo.SECOND_LOOK, zoo.AGAIN],
     }
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     command = shlex.join(["python", "bench/clinic/run.py", *told])
@@ -198,7 +201,7 @@ def main() -> None:
         if name == "run":
             verb.add_argument("--only", help="runs whose key this regular expression finds")
         if name in ("judge", "table"):
-            verb.add_argument("--half", choices=("calibration", "held-out"))
+            verb.add_argument("--part", choices=score.PARTS)
         if name in ("run", "judge"):
             verb.add_argument("--to", help="another file than the results")
         if name == "table":

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import Counter
 
-from bodies import half
+from bodies import SECOND_LOOK, half
 from diseases import DISEASES, DOSES
 from healthy import LEAST_ACCURACY, SHORT
 from rivals import SPEAKS_OF
@@ -13,9 +13,16 @@ from truths import Row, Truths
 from engram.clinic.clinic import causes_of
 from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
 
-HALVES = ("calibration", "held-out")
+PARTS = ("calibration", "held-out", "second look")
+"""The half that thresholds are set on; the other, which was looked at first; its bodies, and others, trained anew."""
+
 LISTS = ("label_errors", "pooling_routes")
 """Diagnoses that never say more than a fact by intention: said at all, they count as found."""
+
+
+def part(row: Row) -> str:
+    """One of `PARTS`."""
+    return "second look" if row["seed"] >= SECOND_LOOK else half(row["body"])
 
 
 def wilson(found: int, of: int) -> tuple[float, float]:
@@ -56,11 +63,11 @@ def is_well(row: Row) -> bool:
 
 
 class Score:
-    """All figures of one half of the zoo, or of both."""
+    """All figures of one part of the zoo, which has its own controls, or of all."""
 
     def __init__(self, rows: list[Row], only: str | None = None) -> None:
-        truths = Truths(rows)
-        self.rows = [row for row in rows if only is None or half(row["body"]) == only]
+        self.rows = [row for row in rows if only is None or part(row) == only]
+        truths = Truths(self.rows)
         self.diagnoses = list(dict.fromkeys([one.diagnosis for one in DISEASES.values()] + ["pooling_routes"]))
         self.truth = {(row["key"], one): truths.has(one, row) for row in self.rows for one in self.diagnoses}
         self.healthy = [row for row in self.rows if row["kind"] != "sick" and is_well(row)]

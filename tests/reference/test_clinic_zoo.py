@@ -17,9 +17,9 @@ import oracles
 import trial as trials
 import zoo
 from digits import pictures
-from diseases import DISEASES
+from diseases import DISEASES, FRESH, MORE
 from healthy import HEALTHY
-from score import Score, step_found, wilson
+from score import Score, part, step_found, wilson
 from truths import Truths, effect
 
 from engram import registry
@@ -83,6 +83,20 @@ def test_every_body_stands_in_one_half_and_every_disease_in_both() -> None:
     assert len({one.diagnosis for one in DISEASES.values()}) >= 20
     assert len(HEALTHY) >= 25
     assert sum(one.kind == "healthy" for one in BY_KEY.values()) >= 100
+
+
+def test_the_second_look_is_at_runs_that_nobody_had_seen() -> None:
+    second = [one for one in BY_KEY.values() if one.seed >= bodies.SECOND_LOOK]
+    assert {bodies.half(one.body) for one in second} == {"held-out"}
+    for name, body in FRESH.items():
+        assert bodies.half(body) == "held-out"
+        assert body not in DISEASES[name].bodies
+        assert {one.seed for one in BY_KEY.values() if one.name == name and one.body == body} == {10, 11, 12}
+    for name, more in MORE.items():
+        assert {bodies.half(one) for one in more} == {"calibration"}
+        assert not set(more) & set(DISEASES[name].bodies)
+    assert part({"seed": 10, "body": "gru"}) == "second look"
+    assert (part({"seed": 0, "body": "gru"}), part({"seed": 9, "body": "mlp"})) == ("held-out", "calibration")
 
 
 def test_the_intervals_and_the_effect_are_the_textbook_ones() -> None:

@@ -45,7 +45,7 @@ from engram.training.device import describe_processor
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "clinic.md"
-SAVE_EVERY = 10
+SAVE_EVERY = 5
 
 
 def results_file(data: str | None) -> Path:

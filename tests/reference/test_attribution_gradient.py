@@ -249,6 +249,7 @@ def test_every_small_network_can_be_asked(name: str) -> None:
     shape = registry.find("model", name).facts["input"]
     net, x = models.build(name, shape=shape, num_classes=10), torch.randn(2, *shape)
     missing = {"lenet5_1998": {guided}, "mlp": {attribution.grad_cam}, "residual_mlp": {attribution.grad_cam}}
+    missing["lstm"] = {attribution.grad_cam, guided}
     for method in METHODS:
         if method in missing.get(name, ()):
             with pytest.raises(UserError, match=r"no layer whose output keeps positions|has no ReLU"):

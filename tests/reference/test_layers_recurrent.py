@@ -232,7 +232,7 @@ def normalized(x: Tensor) -> Tensor:
 
 @kinds
 def test_layer_normalisation_is_its_equations(kind: str) -> None:
-    """Ba et al. 2016, equations 4 and 20 to 22 and the GRU of the supplementary material, gate by gate."""
+    """Ba et al. 2016, equation 4, and the LSTM and GRU of the supplementary material, gate by gate."""
     own = by_name(kind)(D, H, 2, layer_norm=True).double()
     with torch.no_grad():
         for seed, p in enumerate(own.parameters()):

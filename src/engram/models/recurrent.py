@@ -98,8 +98,8 @@ def rnn(
         depth: recurrent layers.
         drop: share of values set to zero between layers.
         read: what the head sees, the `last` state or the `mean` of all.
-        orthogonal: start of the recurrent weights.
-        layer_norm: normalise what enters the gates; slower.
+        orthogonal: recurrent weights start orthogonal.
+        layer_norm: normalise the sum before its tanh; slower.
 
     Raises:
         UserError: a size below 1, a share outside 0 to 1 or between layers where there is one, an unknown reading.
@@ -134,7 +134,16 @@ def gru(
 ) -> SequenceClassifier:
     """GRU layers over a signal, or over an image's rows.
 
-    Args: see `rnn`.
+    Args:
+        hidden_size: units of each layer.
+        depth: recurrent layers.
+        drop: share of values set to zero between layers.
+        read: what the head sees, the `last` state or the `mean` of all.
+        orthogonal: recurrent weights start orthogonal, gate by gate.
+        layer_norm: normalise what enters the gates; slower.
+
+    Raises:
+        UserError: as `rnn`.
     """
     size = _step_size(in_channels, image_size)
     recurrent = GRU(size, hidden_size, depth, drop=drop, orthogonal=orthogonal, layer_norm=layer_norm)
@@ -168,8 +177,17 @@ def lstm(
 ) -> SequenceClassifier:
     """LSTM layers over a signal, or over an image's rows.
 
-    Args: see `rnn`, and
+    Args:
+        hidden_size: units of each layer.
+        depth: recurrent layers.
+        drop: share of values set to zero between layers.
+        read: what the head sees, the `last` state or the `mean` of all.
         forget_bias: added to the bias that the forget gates start with.
+        orthogonal: recurrent weights start orthogonal, gate by gate.
+        layer_norm: normalise what enters the gates; slower.
+
+    Raises:
+        UserError: as `rnn`.
     """
     recurrent = LSTM(
         _step_size(in_channels, image_size),

@@ -13,7 +13,7 @@ to be counted: this state stays within ±1, an LSTM's cell does not.
 Where we differ from the paper's equation 8, as torch and cuDNN do: r acts after the matrix, W_hn (the paper's first
 version too), so that the three products with h_{t-1} are one; the candidate has a second bias inside of r. What the
 paper calls U is W_h here. Layer normalisation is of W_i x and of W_h h, gate by gate (Ba et al. 2016, supplementary
-material, the equations of GRU).
+material).
 
 Cho, van Merriënboer, Gulcehre, Bahdanau, Bougares, Schwenk, Bengio 2014, Learning phrase representations using RNN
 encoder-decoder for statistical machine translation, arXiv:1406.1078, section 2.3, equations 5 to 8.

@@ -15,9 +15,9 @@ positive; Jozefowicz et al. 2015, section 4).
 Helps: dependencies of hundreds of steps. Hurts: four times the weights and work of a vanilla network, 4 (H (D + H) +
 2 H) parameters; and it can still explode, so clip the gradient's norm.
 
-Layer normalisation is of W_ih x, of W_hh h, gate by gate, and of c before its tanh (Ba et al. 2016, equations 20 to
-22); c itself is carried on as it is. Where we differ from 1997: forget gates, whole gradients through time (the paper
-cuts them at the gates), torch's second bias. No peepholes, as in torch.
+Layer normalisation is of W_ih x, of W_hh h, gate by gate, and of c before its tanh (Ba et al. 2016, supplementary
+material); c itself is carried on as it is. Where we differ from 1997: forget gates, whole gradients through time (the
+paper cuts them at the gates), torch's second bias. No peepholes, as in torch.
 
 Hochreiter and Schmidhuber 1997, Long short-term memory, Neural Computation 9(8), section 4; Gers, Schmidhuber,
 Cummins 2000, Learning to forget, Neural Computation 12(10), section 3.

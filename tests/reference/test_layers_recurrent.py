@@ -168,6 +168,23 @@ def test_dropout_is_between_layers_and_draws_as_torch_does(kind: str) -> None:
 
 
 @kinds
+def test_the_cell_runs_only_where_it_is_asked_for(kind: str) -> None:
+    own = by_name(kind)(D, H)
+    steps, step = [], own.step
+    own.step = lambda *given: steps.append(given) or step(*given)
+    x = torch.zeros(B, T, D)
+    packed = pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
+    calls = (lambda: own(x), lambda: own(x, None, LENGTHS), lambda: own(packed))
+    for call in calls:
+        call()
+    assert not steps
+    own.readable = True
+    for count, call in enumerate(calls, start=1):
+        call()
+        assert len(steps) == count * T
+
+
+@kinds
 def test_there_and_back(kind: str) -> None:
     own, module = pair(kind, 2, drop=0.25)
     again = own.eval().to_torch()

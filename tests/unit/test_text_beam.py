@@ -104,6 +104,19 @@ def test_a_wider_beam_finds_what_the_likeliest_word_misses():
     assert [math.exp(one.log_probability) for one in found] == pytest.approx([0.21, 0.4], rel=1e-6)
 
 
+def test_ended_sentences_take_no_place_from_those_that_go_on_and_enter_by_rank():
+    table = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.4, 0.0, 0.35, 0.25], [0.5, 0.0, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]])
+
+    def step(tokens, state):
+        return table[tokens].log(), state
+
+    found = beam_search(step, 1, None, width=2, end=0, longest=4)
+    assert [one.tokens for one in found] == [(), (3,)]  # 0.4; 0.25, though third at the first step; (2,) has 0.175
+    table = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.5, 0.4], [0.76, 0.0, 0.24, 0.0], [0.36, 0.0, 0.0, 0.64]])
+    found = beam_search(step, 1, None, width=2, end=0, longest=12)
+    assert [one.tokens for one in found] == [(2,), (3, 3)]  # 0.38; 0.092: (3,), of 0.144, came third at its step
+
+
 def test_the_penalty_prefers_the_longer_of_two_as_likely():
     table = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]]).log()
 

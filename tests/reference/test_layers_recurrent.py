@@ -314,8 +314,9 @@ def test_trains_on_the_cpu_in_any_precision_around_it(kind: str, precision: str)
     x = torch.randn(B, T, D).to(dtype)
     state = torch.zeros(2, B, H, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        output, _ = own(x, (state, state) if kind == "lstm" else state)
-        inside = own.gates(x)["h"][-1]
+        state = (state, state) if kind == "lstm" else state
+        output, _ = own(x, state)
+        inside = own.gates(x, state)["h"][-1]
     assert output.dtype == inside.dtype == torch.float32
     expected = own(x.float())[0]
     torch.testing.assert_close(output, expected)
@@ -379,6 +380,7 @@ def test_inputs_that_cannot_be() -> None:
         (lambda: own(x[0]), "was given"),
         (lambda: own(x[..., 1:]), "was given"),
         (lambda: own(x[:, :0]), "without steps"),
+        (lambda: own.gates(x[:, :0]), "without steps"),
         (lambda: own(x, None, LENGTHS[1:]), "for 4 sequences"),
         (lambda: own(x, None, LENGTHS - 1), "from 1 to 6"),
         (lambda: own(x, None, LENGTHS + 1), "from 1 to 6"),

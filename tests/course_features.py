@@ -19,7 +19,7 @@ CELL, DIRECTIONS, HUES = 8, 9, 10
 
 def gradients_by_direction(X: np.ndarray) -> np.ndarray:
     """(N, 144) of pictures (N, 3, H, W)."""
-    grey = np.tensordot(np.array([0.299, 0.587, 0.144], dtype=np.float32), X.astype(np.float32), axes=([0], [1]))
+    grey = np.tensordot(np.array([0.299, 0.587, 0.144]), X.astype(float), axes=([0], [1]))
     across, down = np.zeros_like(grey), np.zeros_like(grey)
     across[:, :, :-1], down[:, :-1, :] = np.diff(grey, axis=2), np.diff(grey, axis=1)
     degrees = np.arctan2(down, across + 1e-15) * (180 / np.pi) + 90  # -90 to 270: what lies outside counts nowhere
@@ -36,13 +36,14 @@ def gradients_by_direction(X: np.ndarray) -> np.ndarray:
 
 def hues(X: np.ndarray) -> np.ndarray:
     """(N, 10) of pictures (N, 3, H, W)."""
-    r, g, b = X.astype(np.float32).transpose(1, 0, 2, 3)
-    high, low = X.max(1).astype(np.float32), X.min(1).astype(np.float32)
+    r, g, b = X.astype(float).transpose(1, 0, 2, 3)
+    high, low = X.max(1).astype(float), X.min(1).astype(float)
     spread = np.where(high > low, high - low, 1)
     # where two channels are highest the later of red, green and blue decides, as in matplotlib's rgb_to_hsv
     hue = np.select([b == high, g == high], [4 + (r - g) / spread, 2 + (b - r) / spread], (g - b) / spread)
     hue = np.where(high > low, hue / 6 % 1, 0)
-    part = np.minimum((hue * HUES).astype(int), HUES - 1).reshape(len(X), -1)
+    # many hues lie right on an edge, so the edges are the course's, of 0 to 255
+    part = np.searchsorted(np.linspace(0, 255, HUES + 1)[1:-1], hue * 255, side="right").reshape(len(X), -1)
     return np.stack([(part == index).mean(1) for index in range(HUES)], axis=1)
 
 

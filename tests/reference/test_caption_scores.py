@@ -65,6 +65,10 @@ def test_rouge_l_is_that_of_coco():
     assert rouge_l(CANDIDATES, REFERENCES) == pytest.approx(sum(GIVEN["rouge_l"]) / 30, rel=1e-12)
 
 
+def test_a_reference_with_nothing_in_common_takes_nothing_away():
+    assert rouge_l(["a dog"], [["a dog", "one cat"]]) == 1.0
+
+
 def test_rouge_l_of_one_reference_is_that_of_rouge_score():
     first = [own[:1] for own in REFERENCES]
     assert rouge_l_each(CANDIDATES, first, beta=1.0) == pytest.approx(GIVEN["rouge_l_first"], rel=1e-12)

@@ -36,7 +36,7 @@ SICK = {  # key: steps, as little as shows it
     "sick/wrong backward/mlp/clear/0": 4,
     "sick/weights too small for the depth/tanh_mlp/gross/0": 8,
     "sick/a logarithm of 0/mlp/clear/0": 4,
-    "sick/biases pushed down/mlp/clear/0": 8,
+    "sick/biases pushed down/lenet/clear/0": 8,
     "sick/rate too high, momentum/mlp/clear/0": 40,
     "sick/rate too low, momentum/mlp/clear/0": 40,
     "sick/decay too strong/mlp/clear/0": 40,

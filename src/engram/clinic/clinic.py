@@ -14,7 +14,6 @@ It hears the optimiser's step by its hooks: gradients are those the optimiser se
 the exchange between processes. Nothing that it does changes a weight, a buffer or a random draw.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -270,9 +269,6 @@ class Clinic:
         losses = [Moment(step, next(read) if isinstance(loss, Tensor) else loss, lr) for step, loss, lr in self._losses]
         told = {kind: {name: next(read) for name in norms} for kind, norms in kinds.items()}
         self._losses = []
-        for name, one in self.net.named_parameters() if told else ():
-            if not math.isfinite(told["norms"].get(name, 0.0)):  # squares of large finite numbers overflow in float32
-                told["norms"][name] = one.detach().double().norm().item()
         if told:
             gradients = told.get("gradients", {})
             more = {

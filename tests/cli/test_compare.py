@@ -203,12 +203,12 @@ def test_a_measure_on_the_test_split_and_the_best_weights(tmp_path):
 
 def test_equal_seconds(tmp_path):
     done = study(
-        {"model.widths": [[8], [1500, 1500]]}, seeds=1, model="mlp", epochs=8, output=str(tmp_path / "study"), jobs=1,
+        {"model.widths": [[8], [1500, 1500]]}, seeds=1, model="mlp", epochs=60, output=str(tmp_path / "study"), jobs=1,
         device={"threads": 1}, equal="seconds",
     )  # fmt: skip
     small, large = done.tables.runs
     assert 0 < large["visits"] < small["visits"]
-    assert small["training.epochs"] == 8
+    assert small["training.epochs"] == 60
     assert "same expected time" in done.report.read_text()
     assert done.verdicts[0].sentence.startswith("One seed shows nothing")
     assert go_on(done.path).tables == done.tables

@@ -73,8 +73,11 @@ def test_a_clinic_that_fails_is_said_once_and_the_run_goes_on(tmp_path, monkeypa
 
     monkeypatch.setattr(Clinic, "step", fails)
     said = []
-    run = engram.train(**PLAIN, output=str(tmp_path / "run"), sinks=[said.append])
+    sick = {"initializer": "normal:5"}  # found before the first step, and kept
+    run = engram.train(**PLAIN, **sick, output=str(tmp_path / "run"), sinks=[said.append])
     assert run.reason == "finished"
+    written = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert [one.diagnosis for one in run.findings] == [row["diagnosis"] for row in written] != []
     notices = [row["text"] for row in said if row["event"] == "notice"]
     assert notices == ["the clinic looks no further: RuntimeError: no more"]
 

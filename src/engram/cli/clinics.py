@@ -1,6 +1,6 @@
 """The clinic that has examined what a person names: a network before its training, or a run that was trained."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,9 @@ from engram.errors import UserError
 if TYPE_CHECKING:
     from engram.clinic.clinic import Clinic
     from engram.clinic.finding import Finding
+    from engram.clinic.measured import Setup
     from engram.recipe import Recipe
+    from engram.training.assemble import Assembled
 
 
 def of_network(name: str, data: str | None, level: str) -> "Clinic":
@@ -137,24 +139,11 @@ def _ledger(folder: Path) -> Any:
         return None
 
 
-def _setup(assembled: Any) -> Any:
-    """What a diagnosis may know of a run beside what is measured."""
-    from engram.clinic.measured import Setup
+def _setup(assembled: "Assembled") -> "Setup":
     from engram.data.card import make_card
+    from engram.training.watch import setup_of
 
-    prepared, reviewer, groups = assembled.prepared, assembled.state.reviewer, assembled.state.optimizer.param_groups
-    card: Mapping[str, Any] = make_card(prepared, assembled.source).to_dict()
-    unreadable = tuple(f"{one.name}: {one.why}" for one in prepared.unreadable)
-    return Setup(
-        total_steps=reviewer.total_steps,
-        steps_per_pass=reviewer.steps_per_pass,
-        examples=len(prepared.train),
-        batch_size=reviewer.batch_size,
-        optimizer=type(assembled.state.optimizer).__name__,
-        lr=max(float(group.get("initial_lr", group["lr"])) for group in groups),
-        weight_decay=max(float(group.get("weight_decay") or 0.0) for group in groups),
-        data={**card, "unreadable": unreadable},
-    )
+    return setup_of(assembled, make_card(assembled.prepared, assembled.source).to_dict())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ run: it is said once, and the run goes on unwatched.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class Watch:
     def __init__(self, assembled: Assembled, folder: RunFolder, say: Say) -> None:
         self.assembled, self.folder, self.say = assembled, folder, say
         self.clinic: Clinic | None = None
+        self.failed = False  # and looks no further; what was found before stays
 
     @property
     def findings(self) -> list[Finding]:
@@ -91,10 +92,12 @@ class Watch:
 
     def write(self) -> None:
         """`findings.json`, and `probes/clinic.npz`."""
-        if self.clinic is None:
-            return
-        self.folder.write_json(FILE, [one.to_dict() for one in self.clinic.findings])
-        arrays.write(self.folder.path / MEASURED, self.clinic.history)
+        if self.clinic is not None and not self.failed:
+            self._write_findings(self.clinic)
+            arrays.write(self.folder.path / MEASURED, self.clinic.history)
+
+    def _write_findings(self, clinic: Clinic) -> None:
+        self.folder.write_json(FILE, [one.to_dict() for one in clinic.findings])
 
     def _begin(self, level: str, *, resumed: bool) -> None:
         assembled, state = self.assembled, self.assembled.state
@@ -109,20 +112,14 @@ class Watch:
             probe=(assembled.views(stored, torch.float32)[0], y),
             level=level,
             autocast=assembled.machine.autocast,
-            setup=Setup(
-                total_steps=state.reviewer.total_steps,
-                steps_per_pass=state.reviewer.steps_per_pass,
-                examples=len(pool),
-                batch_size=state.reviewer.batch_size,
-                data=self._data(),
-            ),
+            setup=setup_of(assembled, self._card()),
             facts={"ledger": state.reviewer.ledger, "names": _Names(pool)},
         )
         if resumed:
             self.clinic.take_up(self._found_before(), self.folder.rows(), self._measured_before())
             self.clinic.steps = state.step
         else:
-            self._tell(self.clinic.examine())
+            self._tell(self.clinic, self.clinic.examine())
             self.write()
 
     def _found_before(self) -> list[Finding]:
@@ -141,24 +138,23 @@ class Watch:
         found = [*moments.layered(kept), *moments.weighed(kept)]
         return [one for one in found if one.step <= self.assembled.state.step]
 
-    def _data(self) -> dict[str, Any]:
-        unreadable = tuple(f"{one.name}: {one.why}" for one in self.assembled.prepared.unreadable)
+    def _card(self) -> dict[str, Any]:
         try:
             card = json.loads((self.folder.path / "card.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             card = {}
-        return {**(card if isinstance(card, dict) else {}), "unreadable": unreadable}
+        return card if isinstance(card, dict) else {}
 
     def _ask(self, question: Callable[[Clinic], list[Finding]]) -> None:
         clinic = self.clinic
-        if clinic is not None:
-            self._safely(lambda: self._tell(question(clinic)))
+        if clinic is not None and not self.failed:
+            self._safely(lambda: self._tell(clinic, question(clinic)))
 
-    def _tell(self, found: list[Finding]) -> None:
+    def _tell(self, clinic: Clinic, found: list[Finding]) -> None:
         for one in found:
             self.say({"event": "finding", "step": one.step, "finding": one.to_dict()})
         if found:
-            self.write()
+            self._write_findings(clinic)
 
     def _safely(self, do: Callable[[], None]) -> None:
         """Whatever fails here is said, and the run goes on without the clinic."""
@@ -169,9 +165,9 @@ class Watch:
         except Exception as error:
             said = error.given if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self.say({"event": "notice", "text": f"the clinic looks no further: {said}"})
+            self.failed = True
             if self.clinic is not None:
                 self.clinic.close()
-            self.clinic = None
 
 
 class _Names:
@@ -185,6 +181,26 @@ class _Names:
 
     def __getitem__(self, index: int) -> str:
         return self.pool.name(index)
+
+
+def setup_of(assembled: Assembled, card: Mapping[str, Any]) -> Setup:
+    """What a diagnosis may know of a run beside what is measured.
+
+    Args:
+        card: what is known of the data, as `card.json` has it.
+    """
+    prepared, reviewer, groups = assembled.prepared, assembled.state.reviewer, assembled.state.optimizer.param_groups
+    unreadable = tuple(f"{one.name}: {one.why}" for one in prepared.unreadable)
+    return Setup(
+        total_steps=reviewer.total_steps,
+        steps_per_pass=reviewer.steps_per_pass,
+        examples=len(prepared.train),
+        batch_size=reviewer.batch_size,
+        optimizer=type(assembled.state.optimizer).__name__,
+        lr=max(float(group.get("initial_lr", group["lr"])) for group in groups),
+        weight_decay=max(float(group.get("weight_decay") or 0.0) for group in groups),
+        data={**card, "unreadable": unreadable},
+    )
 
 
 def _probed(assembled: Assembled) -> int:

@@ -50,6 +50,17 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Text:
+    """How sentences become numbers, and a long text chunks; of the tasks that write and caption."""
+
+    unit: str = _about("what is read and written a step: character, byte or word", "character")
+    chunk: int = _about("steps that a gradient reaches back; 0 is the whole text, full back-propagation", 64)
+    overlap: int = _about("steps at the beginning of a chunk that are read again and not counted again", 0)
+    least: int = _about("times a word has to occur to get a number; rarer ones are <unknown> (0: suits the data)", 0)
+    longest: int = _about("words of a caption; longer ones are left out and counted", 40)
+
+
+@dataclass(frozen=True)
 class Training:
     """How long and how the weights are fitted."""
 
@@ -58,6 +69,7 @@ class Training:
     accumulate: int = _about("micro-batches a step is split into, to save memory", 1)
     label_smoothing: float = _about("share of the target spread evenly over the classes", 0.0)
     clip_norm: float | None = _about("largest norm of the whole gradient (none: not clipped)", None)
+    clip_value: float | None = _about("largest value of any one gradient (none: not clipped)", None)
     average: float | None = _about("decay of an exponential moving average of the weights, used for evaluation", None)
     patience: int | None = _about(
         "epochs without a better validation result before stopping (none: run to the end)", None
@@ -91,6 +103,7 @@ class Device:
 class Recipe:
     """Everything a run depends on."""
 
+    task: str = _about("classify, write (the text goes on) or caption (a sentence for a picture)", "classify")
     seed: int = _about("decides the initial weights, the split, the order and every augmentation", 0)
     output: str = _about("the run folder (empty: runs/<date>-<model>-<data>)", "")
     augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
@@ -99,6 +112,7 @@ class Recipe:
     regularizer: tuple[str, ...] = _about("what keeps from over-fitting, by words such as l1:1e-5,dropout:0.5", ())
     weights: str | None = _about("initial weights: a file, or torchvision for its official ones (none: by seed)", None)
     data: Data = field(default_factory=Data)
+    text: Text = field(default_factory=Text)
     model: Choice = field(default_factory=lambda: Choice("resnet20"))
     optimizer: Choice = field(default_factory=lambda: Choice("nesterov"))
     schedule: Choice = field(default_factory=lambda: Choice("auto"))
@@ -108,8 +122,49 @@ class Recipe:
     device: Device = field(default_factory=Device)
 
 
+def of_task(task: str) -> Recipe:
+    """What a task's recipe is where nothing else is said.
+
+    Raises:
+        UserError: there is no such task.
+
+    >>> of_task("write").model.name, of_task("classify") == Recipe()
+    ('char_lstm', True)
+    """
+    if task not in TASKS:
+        raise UserError(f"there is no task {task!r}", allowed=", ".join(TASKS), nearest=nearest(task, TASKS))
+    return TASKS[task]
+
+
+TASKS = {
+    "classify": Recipe(),
+    "write": Recipe(
+        task="write",
+        augment=(),
+        data=Data(path=""),
+        model=Choice("char_lstm"),
+        optimizer=Choice("adam", {"lr": 2e-3}),
+        review=Choice("in_order"),
+        training=Training(batch_size=64, clip_norm=5.0),
+    ),
+    "caption": Recipe(
+        task="caption",
+        augment=(),
+        data=Data(path="scenes"),
+        text=Text(unit="word"),
+        model=Choice("captioner_soft_attention"),
+        optimizer=Choice("adam", {"lr": 1e-3}),
+        training=Training(batch_size=64, clip_norm=5.0),
+    ),
+}
+"""A recipe for each task, over which settings are laid."""
+
+KIND_OF_TASK = {"classify": "model", "write": "writer", "caption": "captioner"}
+"""The registry's kind of a task's networks."""
+
 KEYS_OF_CHOICE = {
     "data": "path",
+    "text": "unit",
     "auxiliary": "at",
     "device": "name",
     "model": "name",
@@ -131,7 +186,10 @@ def build(settings: Mapping[str, Any], base: Recipe | None = None, *, where: str
     >>> build({"model": "mlp", "optimizer.lr": "1e-3", "epochs": 3}).optimizer.settings["lr"]
     0.001
     """
-    recipe = base or Recipe()
+    asked = settings.get("task", base.task if base else "classify")
+    recipe = base if base is not None and base.task == asked else of_task(str(asked))
+    if base not in (None, recipe, Recipe()):
+        raise UserError(f"{where}: task {asked} cannot be laid over a recipe of task {base.task}", then="a new recipe")
     for section, changes in _sections(settings, where).items():
         if not section:
             recipe = _overlay(recipe, changes, where, "")
@@ -312,6 +370,21 @@ def _check(recipe: Recipe) -> None:
         ("accumulate", training.accumulate, 1 <= training.accumulate <= training.batch_size, "from 1 to batch_size"),
         ("label_smoothing", training.label_smoothing, 0 <= training.label_smoothing < 1, "from 0 up to 1"),
         ("clip_norm", training.clip_norm, training.clip_norm is None or training.clip_norm > 0, "more than 0, or none"),
+        (
+            "clip_value",
+            training.clip_value,
+            training.clip_value is None or training.clip_value > 0,
+            "more than 0, or none",
+        ),
+        ("text.chunk", recipe.text.chunk, recipe.text.chunk >= 0, "1 or more, or 0 for the whole text"),
+        (
+            "text.overlap",
+            recipe.text.overlap,
+            0 <= recipe.text.overlap < max(1, recipe.text.chunk),
+            "from 0 up to text.chunk",
+        ),
+        ("text.least", recipe.text.least, recipe.text.least >= 0, "0 or more"),
+        ("text.longest", recipe.text.longest, recipe.text.longest >= 1, "1 or more"),
         ("average", training.average, training.average is None or 0 < training.average < 1, "between 0 and 1, or none"),
         ("patience", training.patience, training.patience is None or training.patience >= 1, "1 or more, or none"),
         ("auxiliary.weight", recipe.auxiliary.weight, recipe.auxiliary.weight >= 0, "0 or more"),
@@ -328,6 +401,7 @@ def _check(recipe: Recipe) -> None:
         if not holds:
             raise UserError(f"{name} cannot be {value}", allowed=allowed)
     words = [
+        ("text.unit", recipe.text.unit, ("character", "byte", "word")),
         ("clinic", training.clinic, ("auto", "none", "quick", "standard", "full")),
         ("device.precision", recipe.device.precision, ("auto", "float32", "bfloat16")),
         ("device.memory_format", recipe.device.memory_format, ("auto", "channels_last", "contiguous")),

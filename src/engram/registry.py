@@ -22,6 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 HOMES = {
     "model": "engram.models",
+    "writer": "engram.models",
+    "captioner": "engram.models",
     "optimizer": "engram.optimizers",
     "initializer": "engram.initializers",
     "regularizer": "engram.regularizers",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "models",
+    "writers",
     "initializers",
     "optimizers",
     "schedules",
@@ -31,8 +32,8 @@ def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: b
     Parameters
     ----------
     kind
-        models, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews, memories, diagnoses,
-        attributions, or claims: what the notes say that all this grew from, and whether it is so.
+        models, writers, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews,
+        memories, diagnoses, attributions, or claims: what the notes say that all this grew from, and whether it is so.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone); of claims a number such as
         N34, a verdict or a topic.
@@ -107,8 +108,8 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
     import inspect
 
     filled_in = (
-        "num_classes", "in_channels", "image_size", "dimensions", "parameters", "size", "mean", "palette", "history",
-        "net", "x", "y",
+        "num_classes", "in_channels", "image_size", "dimensions", "vocabulary", "shape", "parameters", "size", "mean",
+        "palette", "history", "net", "x", "y",
     )  # fmt: skip
     parameters = inspect.signature(entry.build).parameters.values()
     return {

@@ -61,6 +61,42 @@ def build(
     return net
 
 
+def build_writer(name: str, *, vocabulary: int, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network of that name that writes: tokens (B, T) in, scores (B, T, V) for what follows each and a state out.
+
+    Args:
+        vocabulary: V, tokens that there are.
+
+    Raises:
+        UserError: an unknown name or setting.
+
+    >>> build_writer("char_lstm", vocabulary=65).head
+    Linear(in_features=128, out_features=65, bias=True)
+    """
+    return _checked("writer", name, settings, {"vocabulary": vocabulary})
+
+
+def build_captioner(
+    name: str, *, vocabulary: int, shape: Sequence[int], settings: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """The network of that name that says in words what a picture shows.
+
+    Args:
+        vocabulary: V, words that there are, the special ones first.
+        shape: (C, H, W) of a picture.
+
+    Raises:
+        UserError: an unknown name or setting.
+    """
+    return _checked("captioner", name, settings, {"vocabulary": vocabulary, "shape": tuple(shape)})
+
+
+def _checked(kind: str, name: str, settings: Mapping[str, Any] | None, given: Mapping[str, Any]) -> nn.Module:
+    entry = registry.find(kind, name)
+    registry.check_settings(entry, settings or {}, reserved=tuple(given))
+    return _call(entry, {**given, **(settings or {})})
+
+
 def _accepted(builder: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(builder).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -74,7 +110,8 @@ def _call(entry: registry.Entry, wanted: Mapping[str, Any]) -> nn.Module:
         net = entry.build(**wanted)
     except TypeError as error:  # a value of the wrong type, or an argument that only the user's own builder knows
         raise UserError(
-            f"model {entry.name!r} cannot be built: {error}", then=f"engram show models {entry.name}"
+            f"{entry.kind} {entry.name!r} cannot be built: {error}",
+            then=f"engram show {registry.plural(entry.kind)} {entry.name}",
         ) from error
     if not isinstance(net, nn.Module):
         raise UserError(f"{entry.name} gave a {type(net).__name__}", allowed="a torch.nn.Module")

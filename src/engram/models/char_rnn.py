@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from engram.errors import UserError
 from engram.layers.recurrent import GRU, LSTM, RNN, Stack
 from engram.layers.recurrent.stack import State
+from engram.registry import register
 
 
 class CharRNN(nn.Module):
@@ -90,6 +91,7 @@ class CharRNN(nn.Module):
         return self.embedding(tokens)
 
 
+@register("writer", paper="Karpathy 2015, The unreasonable effectiveness of recurrent neural networks", year=2015)
 def char_rnn(
     vocabulary: int,
     *,
@@ -121,6 +123,7 @@ def char_rnn(
     return _build(RNN, vocabulary, hidden_size, depth, embedding, drop, settings)
 
 
+@register("writer", paper="Cho et al. 2014, arXiv:1406.1078, section 2.3; Karpathy 2015", year=2014)
 def char_gru(
     vocabulary: int,
     *,
@@ -142,6 +145,7 @@ def char_gru(
     return _build(GRU, vocabulary, hidden_size, depth, embedding, drop, settings)
 
 
+@register("writer", paper="Hochreiter, Schmidhuber 1997; Graves 2013, arXiv:1308.0850; Karpathy 2015", year=2013)
 def char_lstm(
     vocabulary: int,
     *,

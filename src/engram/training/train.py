@@ -15,7 +15,8 @@ from engram.training.session import Run, Session, Sink
 
 CHANGEABLE_ON_RESUME = ("training", "device", "optimizer", "schedule")
 FIXED_ON_RESUME = (
-    "seed", "augment", "views", "initializer", "regularizer", "auxiliary", "weights", "data", "model", "review",
+    "task", "seed", "augment", "views", "initializer", "regularizer", "auxiliary", "weights", "data", "text", "model",
+    "review",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from engram import atomic, models
 from engram.errors import UserError
 from engram.layers.auxiliary import PREFIX
+from engram.text.vocabulary import Vocabulary, from_dict
 
 KEY = "engram"  # the metadata entry
 
@@ -30,6 +31,32 @@ class Description:
     std: tuple[float, ...]
     views: tuple[str, ...] = ()
     data: str = ""  # where it was trained, for a person
+    task: str = "classify"
+    vocabulary: dict[str, Any] | None = None  # of the tasks with words, as `Vocabulary.to_dict` gives it
+
+    def build(self) -> nn.Module:
+        """The network, with first weights of its own.
+
+        Raises:
+            UserError: a network or a task that this version of Engram does not have.
+        """
+        if self.task == "classify":
+            known = len(self.classes)
+            return models.build(self.model, shape=self.shape, num_classes=known, settings=self.settings)
+        words = len(self.words())
+        if self.task == "write":
+            return models.build_writer(self.model, vocabulary=words, settings=self.settings)
+        return models.build_captioner(self.model, vocabulary=words, shape=self.shape, settings=self.settings)
+
+    def words(self) -> Vocabulary:
+        """The tokens of a network that reads or writes.
+
+        Raises:
+            UserError: it knows none.
+        """
+        if self.vocabulary is None:
+            raise UserError(f"a network of task {self.task} knows no words", allowed="task write or caption")
+        return from_dict(self.vocabulary)
 
 
 def save(net: nn.Module, description: Description, path: Path) -> None:
@@ -73,12 +100,7 @@ def load(path: Path) -> tuple[nn.Module, Description]:
         UserError: as for `describe`; or the weights are of another network.
     """
     description = describe(path)
-    net = models.build(
-        description.model,
-        shape=description.shape,
-        num_classes=len(description.classes),
-        settings=description.settings,
-    )
+    net = description.build()
     load_into(net, path)
     return net.eval(), description
 

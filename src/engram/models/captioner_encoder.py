@@ -18,7 +18,7 @@ Vinyals, Toshev, Bengio, Erhan 2015, arXiv:1411.4555, section 4.3.1 (weights fro
 2015, arXiv:1502.03044, section 3.1.1 (annotations).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from itertools import pairwise
 from math import prod
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from engram import registry
 from engram.errors import UserError
 from engram.grammar import number
+from engram.layers.auxiliary import PREFIX
 from engram.layers.dimensions import check_size
 from engram.layers.places import Place, survey
 
@@ -46,14 +47,23 @@ class Encoder(nn.Module):
         annotations: D, values of a place.
         size: h and w, places down and across.
         layer: module of `net` whose output is the map, behind which nothing runs; None for what `net` gives.
+        behind: names of the weights and buffers that were cut off.
         frozen: leave it as it is.
     """
 
     def __init__(
-        self, net: nn.Module, annotations: int, size: tuple[int, int], *, layer: str | None = None, frozen: bool = False
+        self,
+        net: nn.Module,
+        annotations: int,
+        size: tuple[int, int],
+        *,
+        layer: str | None = None,
+        behind: Collection[str] = (),
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.net, self.annotations, self.size, self.layer, self.frozen = net, annotations, size, layer, frozen
+        self.behind = frozenset(behind)
         if frozen:
             net.requires_grad_(False)
             net.eval()
@@ -141,7 +151,7 @@ def take_encoder(encoder: Encoder, tensors: Mapping[str, Tensor]) -> None:
         tensors: the classifier's `state_dict()`.
 
     Raises:
-        UserError: a name is missing or has another shape; the encoder is as it was.
+        UserError: a name is missing, has another shape, or is of no part of it; the encoder is as it was.
 
     >>> from engram.models import resnet20
     >>> theirs, encoder = resnet20(num_classes=5), build_encoder("resnet20", (3, 32, 32))
@@ -151,9 +161,11 @@ def take_encoder(encoder: Encoder, tensors: Mapping[str, Tensor]) -> None:
     """
     own = encoder.net.state_dict()
     differing = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
+    others = set(tensors) - set(own) - encoder.behind  # a deeper one of the family has all names, and more
+    differing += sorted(name for name in others if not name.startswith(PREFIX))
     if differing:
         raise UserError(
-            f"these weights are not of this encoder: {differing[0]} differs ({len(differing)} of {len(own)} in all)",
+            f"these weights are not of this encoder: {differing[0]} differs ({len(differing)} in all)",
             allowed="those of the same classifier, with the same settings and channels",
         )
     with torch.no_grad():
@@ -173,13 +185,15 @@ def _cut(name: str, shape: Sequence[int], layer: str | None, settings: dict[str,
         raise UserError(
             f"the output of layer {layer!r} of {name} has no places", nearest=_last_map(name, seen.cuts).name
         )
+    whole = set(net.state_dict())
     for other in seen.by_name.values():
-        behind = other.order > place.order and not f"{place.name}.".startswith(f"{other.name}.")
-        if behind and any(True for _ in net.get_submodule(other.name).parameters()):  # a ReLU may run before it too
+        later = other.order > place.order and not f"{place.name}.".startswith(f"{other.name}.")
+        if later and any(True for _ in net.get_submodule(other.name).parameters()):  # a ReLU may run before it too
             parent, _, own = other.name.rpartition(".")
             setattr(net.get_submodule(parent), own, nn.Identity())
     height, width = place.shape[2:]
-    return Encoder(net, place.shape[1], (height, width), layer=place.name, frozen=frozen)
+    behind = whole - set(net.state_dict())
+    return Encoder(net, place.shape[1], (height, width), layer=place.name, behind=behind, frozen=frozen)
 
 
 def _last_map(name: str, cuts: Sequence[Place]) -> Place:

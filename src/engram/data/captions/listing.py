@@ -21,7 +21,6 @@ from engram.data.captions.source import Captioned, CaptionSource
 from engram.data.sources._names import count, listed
 from engram.data.sources._stores import Files, Names
 from engram.errors import UserError
-from engram.text.words import of_sentence
 
 SPLITS = ("train", "validation", "test")
 NAMED = 3  # of what is left out, so many are named
@@ -49,7 +48,7 @@ class Listing:
         """One sentence; a blank or a line break at its ends is nobody's intention."""
         self.lines += 1
         sentence = " ".join(sentence.encode("utf-8", "replace").decode("utf-8").split())
-        if of_sentence(sentence):
+        if any(map(str.isalnum, sentence)):
             self.pictures[split].setdefault(picture, []).append(sentence)
         else:
             self.wordless.append(picture)

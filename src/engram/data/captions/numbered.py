@@ -79,18 +79,20 @@ def numbered(sentences: Sequence[Sequence[str]], vocabulary: Words, longest: int
     >>> found.tokens.tolist(), found.too_long
     ([[1, 4, 5, 2]], ((1, 0),))
     """
+    index = vocabulary.index
+    padding, start, end, unknown = (vocabulary.special_index(token) for token in SPECIAL)
     rows: list[list[int]] = []
     places: list[tuple[int, int]] = []
     too_long: list[tuple[int, int]] = []
     for picture, own in enumerate(sentences):
         for order, sentence in enumerate(own):
-            if len(of_sentence(sentence)) > longest:
+            words = of_sentence(sentence)  # cut once: COCO's 591,753 take ten seconds
+            if len(words) > longest:
                 too_long.append((picture, order))
                 continue
-            rows.append(vocabulary.enclose(sentence))
+            rows.append([start, *(index.get(word, unknown) for word in words), end])
             places.append((picture, order))
     lengths = np.array([len(row) for row in rows], np.int64)
-    padding, unknown = vocabulary.index[PADDING], vocabulary.index[UNKNOWN]
     tokens = np.full((len(rows), int(lengths.max(initial=2))), padding, np.int32)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
     where = np.array(places, np.int64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""What can be in a scene: ten handwritten digits, and three shapes in four colours."""
+"""What can be in a scene: ten handwritten digits, three shapes in four colours, and photographs where given."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ class Thing:
         box: the smallest that holds its pixels.
         row, column: its place on the grid.
         digit: of a handwritten digit, which one of its split of the digits it is.
+        picture: of a photograph, which one of its split of the pictures it is.
     """
 
     words: tuple[str, ...]
@@ -27,8 +28,9 @@ class Thing:
     row: int
     column: int
     digit: int | None = None
+    picture: int | None = None
 
     @property
     def article(self) -> str:
-        """`an` before `eight`, else `a`."""
-        return "an" if self.words[0] == "eight" else "a"
+        """`an` before a vowel, but a one."""
+        return "an" if self.words[0][0] in "aeiou" and self.words[0] != "one" else "a"

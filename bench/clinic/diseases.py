@@ -220,6 +220,17 @@ MORE: dict[str, tuple[str, ...]] = {
 }
 """Bodies added to the calibration half after the first look at the held-out one, to see there what was missed."""
 
+LADDERS: dict[str, tuple[str, ...]] = {
+    "hidden layers too large": ("mlp", "broad_mlp", "lenet", "residual_mlp", "leaky_mlp", "silu_mlp", "strided"),
+}
+"""Bodies added to the calibration half after the second look, at all three doses: of two to nine hidden layers, where
+there had been eight alone."""
+
+THIRD: dict[str, tuple[str, ...]] = {
+    "hidden layers too large": ("wide_mlp", "vgg", "slim_mlp", "mish_mlp", "elu_strided"),
+}
+"""Held-out bodies of the third look: those of the second with new seeds, and three that nobody had trained."""
+
 FRESH: dict[str, str] = {
     "last layer too large": "tanh_lenet",
     "hidden layers too large": "wide_mlp",

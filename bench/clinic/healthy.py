@@ -259,7 +259,20 @@ HEALTHY: dict[str, tuple[tuple[str, ...], Settings]] = {
     "orthogonal weights": (("vgg",), {"change": lambda net: _orthogonal(net)}),
     "clipped gradients": (("rnn",), {"clip": 0.5}),
     "a long run that is done": (("mlp",), {"steps": 480, "schedule": cosine}),
+    "He's rule by what leaves a layer": (("strided", "lenet"), {"change": lambda net: _by_fan_out(net)}),
+    "He's weights in the residual branches": (("residual_mlp",), {"change": lambda net: drawn(net)}),
+    "fine-tuning at a third": (("leaky_mlp", "silu_mlp"), {"change": taught, "times_lr": 0.3}),
+    "a quarter more than He's weights": (("leaky_mlp", "strided"), {"change": lambda net: _gained(net, 1.25)}),
+    "weights as torch draws them": (("leaky_mlp", "strided"), {"change": lambda net: _as_torch(net)}),
 }
+
+FRESH_HEALTHY: dict[str, tuple[str, ...]] = {
+    "He's rule by what leaves a layer": ("elu_strided", "vgg"),
+    "fine-tuning at a third": ("mish_mlp",),
+    "a quarter more than He's weights": ("slim_mlp",),
+    "weights as torch draws them": ("elu_strided",),
+}
+"""Held-out bodies on which the third look is at the practice that was added for it."""
 
 
 def _biased(net: nn.Module, value: float) -> nn.Module:
@@ -278,6 +291,18 @@ def _with(net: nn.Module, act: type[nn.Module]) -> nn.Module:
 def _gained(net: nn.Module, gain: float) -> nn.Module:
     for layer in [one for one in net.modules() if isinstance(one, nn.Linear | nn.Conv2d)][:-1]:
         layer.weight.data *= gain
+    return net
+
+
+def _by_fan_out(net: nn.Module) -> nn.Module:
+    for layer in [one for one in net.modules() if isinstance(one, nn.Linear | nn.Conv2d)][:-1]:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+def _as_torch(net: nn.Module) -> nn.Module:
+    for layer in [one for one in net.modules() if isinstance(one, nn.Linear | nn.Conv2d)]:
+        layer.reset_parameters()
     return net
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diseases import DISEASES, FRESH, MORE
+from diseases import DISEASES, FRESH, LADDERS, MORE, THIRD
 from rivals import SPEAKS_OF
 from score import PARTS, Score, speaks, wilson
 
@@ -18,15 +18,21 @@ FIGURES = {
 }
 
 
+TITLES = ("The calibration half", "The held-out half, first look", "The second look", "The third look")
+"""Of `PARTS`."""
+
+
 def page(results: dict[str, Any], only: str | None = None) -> str:
     """All tables; of one part alone while thresholds are being set."""
     rows = results["rows"]
     parts = [] if only else [commands(results), oracles()]
-    titles = dict(zip(PARTS, ("The calibration half", "The held-out half, first look", "The second look"), strict=True))
+    titles = dict(zip(PARTS, TITLES, strict=True))
     for name in reversed(PARTS) if only is None else (only,):
         score = Score(rows, name)
         before = results.get("first_look") if name == "held-out" else None
         parts += [f"### {titles[name]}", *(first_look(score, before) if before else _part(score))]
+        if name == "second look" and "second_look" in results:
+            parts.insert(-4, since(score, results["second_look"]))
     if only is None and results.get("cures"):
         parts += ["### Whether the remedies help", cures(results["cures"])]
     return "\n\n".join(parts)
@@ -102,6 +108,22 @@ def first_look(score: Score, before: dict[str, Any]) -> list[str]:
         f"calibration half shows; beside it, what they say now of the {len(score.rows)} runs with these seeds.",
         "\n".join(lines),
     ]
+
+
+def since(score: Score, before: dict[str, Any]) -> str:
+    """What was seen at the second look, where the diagnoses as they are now say something else of its runs."""
+    found, of = (sum(one[place] for one in before["recall_clear"].values()) for place in (0, 1))
+    told = []
+    for name in score.diagnoses:
+        for what, now in (("recall_clear", score.recall(name, "clear")), ("precision", score.precision(name))):
+            if list(now) != before[what][name]:
+                told.append(f"{what.split('_')[0]} of `{name}` {share(*before[what][name])}, now {share(*now)}")
+    return (
+        f"As it was seen, once, at commit {before['commit']}: of the clear doses {share(found, of)} were found; "
+        f"critical findings in {before['critical']} of {before['healthy']} healthy runs, warnings or worse in "
+        f"{before['critical_or_warning']}. The table is of the diagnoses as they are now; what differs since: "
+        f"{'; '.join(told) or 'nothing'}."
+    )
 
 
 def _part(score: Score) -> list[str]:
@@ -219,13 +241,13 @@ def diagnoses_known() -> str:
 def oracles() -> str:
     """A row a disease: what is done, at which doses, and who says that it is there."""
     lines = [
-        "| made sick by | to be found as | bodies at first | added to calibrate | fresh at the second look | oracle |",
+        "| made sick by | to be found as | bodies at first | added to calibrate | fresh at a later look | oracle |",
         "|---|---|---|---|---|---|",
     ]
     for name, one in DISEASES.items():
         oracle = "exact" if one.oracle == "exact" else FIGURES[one.oracle]
-        more = ", ".join(MORE.get(name, ()))
-        lines.append(
-            f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {more} | {FRESH.get(name, '')} | {oracle} |"
-        )
+        more = ", ".join((*MORE.get(name, ()), *LADDERS.get(name, ())))
+        later = [*([FRESH[name]] if name in FRESH else []), *THIRD.get(name, ())]
+        fresh = ", ".join(body for body in dict.fromkeys(later) if body not in one.bodies)
+        lines.append(f"| {name} | `{one.diagnosis}` | {', '.join(one.bodies)} | {more} | {fresh} | {oracle} |")
     return "\n".join(lines)

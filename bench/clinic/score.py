@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import Counter
 
-from bodies import SECOND_LOOK, half
+from bodies import half, look
 from diseases import DISEASES, DOSES
 from healthy import LEAST_ACCURACY, SHORT
 from rivals import SPEAKS_OF
@@ -13,8 +13,9 @@ from truths import Row, Truths
 from engram.clinic.clinic import causes_of
 from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
 
-PARTS = ("calibration", "held-out", "second look")
-"""The half that thresholds are set on; the other, which was looked at first; its bodies, and others, trained anew."""
+PARTS = ("calibration", "held-out", "second look", "third look")
+"""The half that thresholds are set on; the other, which was looked at first; its bodies, and others, trained anew; and
+anew once more, of one disease."""
 
 LISTS = ("label_errors", "pooling_routes")
 """Diagnoses that never say more than a fact by intention: said at all, they count as found."""
@@ -22,7 +23,7 @@ LISTS = ("label_errors", "pooling_routes")
 
 def part(row: Row) -> str:
     """One of `PARTS`."""
-    return "second look" if row["seed"] >= SECOND_LOOK else half(row["body"])
+    return half(row["body"]) if look(row["seed"]) == 1 else PARTS[look(row["seed"])]
 
 
 def wilson(found: int, of: int) -> tuple[float, float]:

@@ -218,7 +218,7 @@ def carry_out(trial: Trial, given: Pictures) -> Outcome:
         value, right = loss.item(), (scores.argmax(1) == y[rows]).float()
         record.losses.append(value)
         seen.append((value, right.mean().item()))
-        if remembers:
+        if remembers and bool(torch.isfinite(losses).all()):
             clocks, batches = torch.full((len(rows),), step / each), torch.full((len(rows),), step % each)
             ledger.record(Observed(rows, losses.detach().float(), right, clocks, batches))
         if step == max(2, trial.steps // 8):

@@ -17,7 +17,7 @@ import oracles
 import trial as trials
 import zoo
 from digits import pictures
-from diseases import DISEASES, FRESH, MORE
+from diseases import DISEASES, DOSES, FRESH, LADDERS, MORE, THIRD
 from healthy import HEALTHY
 from score import Score, part, step_found, wilson
 from truths import Truths, effect
@@ -86,17 +86,32 @@ def test_every_body_stands_in_one_half_and_every_disease_in_both() -> None:
 
 
 def test_the_second_look_is_at_runs_that_nobody_had_seen() -> None:
-    second = [one for one in BY_KEY.values() if one.seed >= bodies.SECOND_LOOK]
+    second = [one for one in BY_KEY.values() if bodies.look(one.seed) == 2]
     assert {bodies.half(one.body) for one in second} == {"held-out"}
     for name, body in FRESH.items():
         assert bodies.half(body) == "held-out"
         assert body not in DISEASES[name].bodies
-        assert {one.seed for one in BY_KEY.values() if one.name == name and one.body == body} == {10, 11, 12}
+        seeds = {one.seed for one in BY_KEY.values() if one.name == name and one.body == body}
+        assert {one for one in seeds if bodies.look(one) < 3} == {10, 11, 12}
     for name, more in MORE.items():
         assert {bodies.half(one) for one in more} == {"calibration"}
         assert not set(more) & set(DISEASES[name].bodies)
     assert part({"seed": 10, "body": "gru"}) == "second look"
     assert (part({"seed": 0, "body": "gru"}), part({"seed": 9, "body": "mlp"})) == ("held-out", "calibration")
+
+
+def test_the_third_look_is_at_new_seeds_and_at_bodies_that_nothing_was_trained_of() -> None:
+    third = [one for one in BY_KEY.values() if bodies.look(one.seed) == 3]
+    assert {bodies.half(one.body) for one in third} == {"held-out"}
+    assert {one.name for one in third if one.kind == "sick"} == set(THIRD)
+    assert {one.body for one in third if one.kind == "control"} == {one for many in THIRD.values() for one in many}
+    for body in bodies.FOR_THE_THIRD:
+        assert {bodies.look(one.seed) for one in BY_KEY.values() if one.body == body} == {3}
+    assert part({"seed": 20, "body": "vgg"}) == "third look"
+    for name, ladder in LADDERS.items():
+        assert {bodies.half(one) for one in ladder} == {"calibration"}
+        for body in ladder:
+            assert {one.dose for one in BY_KEY.values() if one.name == name and one.body == body} == set(DOSES)
 
 
 def test_the_intervals_and_the_effect_are_the_textbook_ones() -> None:

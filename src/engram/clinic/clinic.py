@@ -14,6 +14,7 @@ It hears the optimiser's step by its hooks: gradients are those the optimiser se
 the exchange between processes. Nothing that it does changes a weight, a buffer or a random draw.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from engram.clinic.finding import SEVERITIES, Finding, Remedy, arranged
 from engram.clinic.findings import Findings
 from engram.clinic.measured import Figures, History, Moment, Setup
 from engram.clinic.probe_data import Data, Drawn, draw
-from engram.clinic.subject import Loss, Subject, cross_entropy
+from engram.clinic.subject import Call, Loss, Outputs, Subject, called, cross_entropy, foreseen, mean_of
 from engram.clinic.untouched import untouched
 from engram.clinic.updates import Updates, norms_of
 from engram.errors import UserError, unknown
@@ -69,7 +70,12 @@ class Clinic:
         probe: (x, y), a dataset or a loader: some of it, always the same, is what layers are measured on. Without it,
             only weights and losses are.
         level: quick, standard or full: how often and how much is measured.
-        loss: mean loss of the network's output and labels.
+        loss: mean loss of the network's output and labels; unless it is given, the mean cross-entropy of `outputs`.
+        outputs: the (N, K) scores and (N,) labels that its output and the labels stand for. Unless given, of scores
+            (B, K) one an example, and of scores (B, T, K) with labels (B, T) one a place, except where the label is
+            -100; of several outputs, as a state besides, the first.
+        call: how it is called on inputs and labels; `net(x)` unless given. Of one that captions pictures,
+            `lambda net, x, y: net(x, y[:, :-1])`: it reads the words before the one that it foresees.
         autocast: makes the context of mixed precision in which the network is trained.
         setup: what is known of the run; what is not given is found out where it can be.
         facts: what single diagnoses can use besides: `ledger`, the review's memory of every example, and their `names`.
@@ -97,7 +103,9 @@ class Clinic:
         *,
         probe: Data | None = None,
         level: str = "standard",
-        loss: Loss = cross_entropy,
+        loss: Loss | None = None,
+        outputs: Outputs = foreseen,
+        call: Call = called,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         setup: Setup | None = None,
         facts: Mapping[str, Any] | None = None,
@@ -105,7 +113,9 @@ class Clinic:
         if level not in LEVELS:
             raise unknown("level", level, LEVELS)
         self.net, self.level, self.rates = inner(net), level, LEVELS[level]
-        self.loss, self.autocast, self.facts = loss, autocast, dict(facts or {})
+        self.loss = loss or (cross_entropy if outputs is foreseen else lambda output, y: mean_of(*outputs(output, y)))
+        self.outputs, self.call = outputs, call
+        self.autocast, self.facts = autocast, dict(facts or {})
         self.optimizers = listed(optimizer)
         self.steps = 0
         self.listens = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
@@ -117,7 +127,8 @@ class Clinic:
         self._failed: set[str] = set()
         self._trained = False
         self._failures: list[Finding] = []  # not told yet
-        self.data = None if probe is None else draw(probe, self.net, loss)
+        self._of_scores: Loss = loss or mean_of
+        self.data = None if probe is None else draw(probe, self.net, loss or cross_entropy, call=call, outputs=outputs)
         self.setup = _completed(setup or Setup(), self.optimizers, self.data)
         self._updates = Updates(
             self.net, self.optimizers, lambda: self.listens and self.rates.due(self.rates.weights, self.steps + 1)
@@ -310,7 +321,15 @@ class Clinic:
         x, y, classes = self.data.x, self.data.y, self.data.num_classes
         with self._forgiven("probe", step):
             probed = probing.run_probe(
-                self.net, x, y, loss=self.loss, num_classes=classes, autocast=self.autocast, parameters=parameters
+                self.net,
+                x,
+                y,
+                loss=self.loss,
+                num_classes=classes,
+                call=self.call,
+                outputs=self.outputs,
+                autocast=self.autocast,
+                parameters=parameters,
             )
             moment = replace(moment, layers=probed.layers, probe=probed.probe)
             if parameters:
@@ -321,7 +340,10 @@ class Clinic:
                     self.net, optimized=self._updates.optimized, gradients=probed.gradients, updates={}, norms=read
                 )
                 moment = replace(moment, weights=weights)
-        subject = Subject(self.net, x, y, self.loss, classes, self._updates.optimized, self.facts)
+        of_scores = self._of_scores if self.data.takes_scores else _unknown
+        subject = Subject(
+            self.net, x, y, self.loss, classes, self._updates.optimized, self.facts, self.call, self.outputs, of_scores
+        )
         own: dict[str, Mapping[str, Any]] = {}
         for entry in self._entries(when):
             measure = entry.facts.get("measure")
@@ -385,6 +407,11 @@ class Clinic:
             )
             self._found.setdefault(name, [found])
             self._failures.append(found)
+
+
+def _unknown(scores: Tensor, labels: Tensor) -> Tensor:
+    """What scores would cost under a loss that takes the network's own output alone."""
+    return torch.tensor(math.nan)
 
 
 def causes_of(name: str) -> Iterable[str]:

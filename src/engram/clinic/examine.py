@@ -8,7 +8,7 @@ from torch import nn
 from engram.clinic.clinic import Clinic
 from engram.clinic.findings import Findings
 from engram.clinic.probe_data import Data
-from engram.clinic.subject import Loss, cross_entropy
+from engram.clinic.subject import Call, Loss, Outputs, called, foreseen
 
 
 def examine(
@@ -16,7 +16,9 @@ def examine(
     dataset: Data,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     *,
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
+    outputs: Outputs = foreseen,
+    call: Call = called,
     level: str = "standard",
 ) -> Findings:
     """What is wrong with a network, or with what it is given, before its first step; it is left as it was.
@@ -25,7 +27,8 @@ def examine(
         net: any module.
         dataset: (x, y), a data set, or a loader, as the network is trained on.
         optimizer: with it, parameters that it leaves out are found.
-        loss: mean loss of the network's output and labels.
+        loss: mean loss of the network's output and labels; the cross-entropy unless it is given.
+        outputs, call: the scores and labels that an output stands for, and how the network is called; see `Clinic`.
         level: quick, standard or full.
 
     Returns:
@@ -41,7 +44,7 @@ def examine(
     >>> [finding.diagnosis for finding in examine(net, (x, y), level="quick")]
     ['softmax_twice']
     """
-    clinic = Clinic(net, optimizer, probe=dataset, level=level, loss=loss)
+    clinic = Clinic(net, optimizer, probe=dataset, level=level, loss=loss, outputs=outputs, call=call)
     try:
         return Findings(clinic.examine())
     finally:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from engram.clinic.measured import Layer, Probe, Weights
-from engram.clinic.subject import Loss, cross_entropy, scores_of
+from engram.clinic.subject import Call, Loss, Outputs, called, cross_entropy, foreseen, scores_of
 from engram.clinic.untouched import untouched
 
 GRADIENT_SAMPLES = 64
@@ -100,9 +100,7 @@ class Watch(TorchFunctionMode):
     def leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """After a module was called; one that called no other is a layer."""
         _, name, calls_others = self._stack.pop()
-        output = scores_of(output)
-        if isinstance(output, tuple | list) and output:
-            output = output[0]  # of recurrent layers and attention
+        output = scores_of(output)  # of recurrent layers and attention the first of several
         if calls_others or not isinstance(output, Tensor) or isinstance(module, UNCHANGING):
             return
         if isinstance(module, nn.Linear | nn.LayerNorm | nn.RNNBase | nn.MultiheadAttention | nn.Embedding):
@@ -199,6 +197,8 @@ def run_probe(
     *,
     loss: Loss = cross_entropy,
     num_classes: int | None = None,
+    call: Call = called,
+    outputs: Outputs = foreseen,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     parameters: bool = False,
     unit_samples: int = UNIT_SAMPLES,
@@ -207,8 +207,9 @@ def run_probe(
 
     Args:
         x: (N, C, *S) inputs; the first 64 are differentiated, the others only looked at for dead units.
-        y: (N,) labels.
+        y: (N,) labels, of sequences (N, T).
         num_classes: of scores (N, K); None where the outputs are no scores, and then nothing is said of predictions.
+        call, outputs: see `engram.clinic.subject`.
         autocast: the context of mixed precision in which the network is trained.
         parameters: whether the gradients of parameters are wanted as well.
 
@@ -226,34 +227,37 @@ def run_probe(
             leaf.requires_grad_(leaf.is_floating_point())
             with autocast():
                 # a copy goes in: a first layer that works in place must not meet a leaf
-                output = net(leaf.clone())
+                output = call(net, leaf.clone(), labels)
             value = loss(output, labels)
             asked = [*wanted.values(), *([leaf] if leaf.requires_grad else [])]
             asked = asked or [one for one in net.parameters() if one.requires_grad]
             found = torch.autograd.grad(value, asked, allow_unused=True) if value.requires_grad and asked else []
         by_name = {name: one for name, one in zip(wanted, found, strict=False) if one is not None}
     with untouched(net), torch.no_grad(), autocast():
-        evaluated = net(first)
+        evaluated = call(net, first, labels)
         value_eval = loss(evaluated, labels)
     calls = watch.calls
     numbers: dict[tuple[int, str], Tensor] = {
         (place, name): number for place, call in enumerate(calls) for name, number in call.numbers.items()
     }
     numbers |= {(place, "dead"): _silent(call) for place, call in enumerate(calls) if call.tallest is not None}
-    whole = _whole(value, value_eval, output, evaluated, y, num_classes)
+    judged = None if num_classes is None else outputs(evaluated, labels)
+    whole = _whole(value, value_eval, output, judged, y, num_classes)
     norms = torch._foreach_norm([one.float() for one in by_name.values()]) if by_name else ()
     values = read([*numbers.values(), *whole.values(), *norms])
     measured = dict(zip(numbers, values, strict=False))
     told = dict(zip(whole, values[len(numbers) :], strict=False))
     found_norms = zip(by_name.items(), values[len(numbers) + len(whole) :], strict=True)
     gradients = {name: _norm(norm, one) for (name, one), norm in found_norms}
-    probed = _wake(net, x, calls, measured, autocast, unit_samples)
+    probed = _wake(net, x, y, call, calls, measured, autocast, unit_samples)
     return Probed(_layers(calls, measured, probed), _probe(told, num_classes), gradients)
 
 
 def _wake(
     net: nn.Module,
     x: Tensor,
+    y: Tensor,
+    call: Call,
     calls: list[_Call],
     measured: dict[tuple[int, str], float],
     autocast: Callable[[], AbstractContextManager[Any]],
@@ -265,20 +269,20 @@ def _wake(
     while done < total and any(
         measured[place, "dead"] > SUSPICIOUS * max(call.units, 1) for place, call in rectifiers.items()
     ):
-        part = x[done : min(total, max(2 * done, 2))]
+        part, labels = (one[done : min(total, max(2 * done, 2))] for one in (x, y))
         with (
             untouched(net, batch_statistics=True),
             torch.no_grad(),
             autocast(),
             watched(net, len(part), gradients=False, heights_only=True) as more,
         ):
-            net(part)
-        by_name = {call.name: call for call in more.calls}
-        for call in rectifiers.values():
-            other = by_name.get(call.name)
-            if other is not None and call.tallest is not None and other.tallest is not None:
-                call.tallest = torch.maximum(call.tallest, other.tallest)
-        silent = read([_silent(call) for call in rectifiers.values()])
+            call(net, part, labels)
+        by_name = {one.name: one for one in more.calls}
+        for one in rectifiers.values():
+            other = by_name.get(one.name)
+            if other is not None and one.tallest is not None and other.tallest is not None:
+                one.tallest = torch.maximum(one.tallest, other.tallest)
+        silent = read([_silent(one) for one in rectifiers.values()])
         measured |= {(place, "dead"): number for place, number in zip(rectifiers, silent, strict=True)}
         done += len(part)
     return done
@@ -314,19 +318,31 @@ def _layers(calls: list[_Call], measured: Mapping[tuple[int, str], float], probe
 
 
 def _whole(
-    value: Tensor, value_eval: Tensor, output: Any, evaluated: Any, y: Tensor, num_classes: int | None
+    value: Tensor,
+    value_eval: Tensor,
+    output: Any,
+    judged: tuple[Tensor, Tensor] | None,
+    y: Tensor,
+    num_classes: int | None,
 ) -> dict[str, Tensor]:
-    """The numbers of the whole network, still on its device."""
+    """The numbers of the whole network, still on its device.
+
+    Args:
+        judged: (M, K) scores in eval mode and (M,) labels of what is foreseen.
+        y: the labels of all examples of the probe.
+    """
     with torch.no_grad():
         numbers = {"loss": value.detach(), "loss_eval": value_eval}
         scores = scores_of(output)
         if isinstance(scores, Tensor) and scores.is_floating_point():
             scores = scores.detach().float()
             numbers["mean"], numbers["std"] = scores.mean(), scores.std(correction=0)
-        if num_classes is not None:
-            guesses = scores_of(evaluated).argmax(1)
-            numbers["accuracy"] = (guesses == y[: len(guesses)]).float().mean()
-            for name, classes in (("predicted", guesses), ("labelled", y[: len(guesses)]), ("given", y)):
+        if num_classes is not None and judged is not None:
+            scores, labels = judged
+            guesses = scores.argmax(1)
+            numbers["accuracy"] = (guesses == labels).float().mean()
+            given = y if y.ndim == 1 else labels
+            for name, classes in (("predicted", guesses), ("labelled", labels), ("given", given)):
                 shares = torch.bincount(classes, minlength=num_classes) / len(classes)
                 numbers |= {f"{name}{one}": share for one, share in enumerate(shares)}
     return numbers

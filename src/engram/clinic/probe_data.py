@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from engram.clinic.probe import UNIT_SAMPLES
-from engram.clinic.subject import Loss, cross_entropy, scores_of
+from engram.clinic.subject import IGNORED, Call, Loss, Outputs, called, cross_entropy, foreseen
 from engram.clinic.untouched import untouched
 from engram.errors import UserError
 
@@ -21,6 +21,9 @@ Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any] | Iterable[Any]
 
 LEAST = 2
 """Examples below which nothing can be measured."""
+
+SEQUENCES = 64
+"""Sequences whose labels tell how often each token is to be foreseen."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Drawn:
         examples: how many there are where these were drawn from; None where it has no length.
         entropy: of the labels drawn, in nats.
         unreadable: what was said of examples that could not be read.
+        takes_scores: whether the loss takes (N, K) scores and (N,) labels that are not the network's own output.
     """
 
     x: Tensor
@@ -42,9 +46,18 @@ class Drawn:
     examples: int | None
     entropy: float | None
     unreadable: tuple[str, ...] = ()
+    takes_scores: bool = True
 
 
-def draw(data: Data, net: nn.Module, loss: Loss = cross_entropy, *, count: int = UNIT_SAMPLES) -> Drawn:
+def draw(
+    data: Data,
+    net: nn.Module,
+    loss: Loss = cross_entropy,
+    *,
+    call: Call = called,
+    outputs: Outputs = foreseen,
+    count: int = UNIT_SAMPLES,
+) -> Drawn:
     """Up to `count` examples, spread evenly over a data set, or the first ones of batches; no generator moves on.
 
     Raises:
@@ -65,8 +78,12 @@ def draw(data: Data, net: nn.Module, loss: Loss = cross_entropy, *, count: int =
         raise UserError(f"{len(x)} inputs and {len(y)} labels do not belong together")
     if len(x) < LEAST:
         raise UserError(f"the probe has {len(x)} examples", allowed=f"{LEAST} or more; a thousand tell dead units")
-    num_classes = _classes(net, x, y, loss)
-    return Drawn(x, y, num_classes, examples, None if num_classes is None else _entropy(y), unreadable)
+    scores, labels = _judged(net, x, y, call, outputs)
+    num_classes = _classes(scores, labels, y, own=loss is not cross_entropy)
+    if num_classes is None:
+        return Drawn(x, y, None, examples, None, unreadable)
+    entropy = _entropy(y if y.ndim == 1 else labels)
+    return Drawn(x, y, num_classes, examples, entropy, unreadable, _takes(loss, scores, labels))
 
 
 def _take(data: Data, count: int) -> tuple[Tensor, Tensor, int | None, tuple[str, ...]]:
@@ -167,37 +184,55 @@ def _some_shapes(shapes: set[tuple[int, ...]]) -> str:
     return ", ".join(map(str, sorted(shapes)[:4]))
 
 
-def _classes(net: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> int | None:
-    """How many scores there are for whole labels; refuses what the loss cannot take."""
+def _judged(net: nn.Module, x: Tensor, y: Tensor, call: Call, outputs: Outputs) -> tuple[Any, Tensor]:
+    """What the network foresees of a few examples, and their labels; of sequences, whose places count, of more."""
+    count = LEAST if y.ndim == 1 else SEQUENCES
     try:
         with untouched(net), torch.no_grad():
-            output = net(x[:LEAST])
+            return outputs(call(net, x[:count], y[:count]), y[:count])
     except Exception as error:  # the network is anybody's, and so is what it raises
         raise UserError(
             f"the network refuses inputs of shape {tuple(x.shape[1:])}, {str(x.dtype).removeprefix('torch.')}: "
             f"{_line(error)}",
             then="give the probe what the network is trained on",
         ) from None
-    scores = scores_of(output)
-    whole = y.ndim == 1 and not y.is_floating_point() and y.dtype != torch.bool
+
+
+def _classes(scores: Any, labels: Tensor, y: Tensor, *, own: bool) -> int | None:
+    """How many scores there are for whole labels; refuses what the loss, unless it is one's own, cannot take."""
+    whole = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
     are_scores = isinstance(scores, Tensor) and scores.is_floating_point() and scores.ndim == 2 and scores.shape[1] > 1
-    if loss is not cross_entropy and not (whole and are_scores):
+    if own and not (whole and are_scores):
         return None
     if not are_scores:
         given = f"{tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
         raise UserError(
-            f"the network gives {given} for {LEAST} inputs, which is no score for each class",
-            allowed="(examples, classes) from two classes up, or a loss of your own",
+            f"the network gives {given} for {LEAST if y.ndim == 1 else min(SEQUENCES, len(y))} inputs, which is no "
+            "score for each class",
+            allowed="(examples, classes) from two classes up, (examples, places, classes) for labels (examples, "
+            "places), or a loss of your own",
             then="engram.examine(net, data, loss=lambda output, y: ...)",
         )
     if not whole:
         raise UserError(f"labels are {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)}", allowed="whole, one each")
-    if int(y.min()) < 0 or int(y.max()) >= scores.shape[1]:
+    labels = y if y.ndim == 1 else labels
+    if not len(labels):
+        raise UserError(f"none of the labels {tuple(y.shape)} counts", allowed=f"labels from 0 up beside {IGNORED}")
+    if int(labels.min()) < 0 or int(labels.max()) >= scores.shape[1]:
         raise UserError(
-            f"labels go from {int(y.min())} to {int(y.max())}, and the network gives {scores.shape[1]} scores",
+            f"labels go from {int(labels.min())} to {int(labels.max())}, and the network gives {scores.shape[1]} "
+            "scores",
             allowed=f"0 to {scores.shape[1] - 1}",
         )
     return scores.shape[1]
+
+
+def _takes(loss: Loss, scores: Tensor, labels: Tensor) -> bool:
+    """Whether the loss can be asked of scores by themselves: one's own may want what else the network gives."""
+    try:
+        return torch.as_tensor(loss(scores, labels)).numel() == 1
+    except Exception:  # whatever a loss of anybody's may raise
+        return False
 
 
 def _entropy(y: Tensor) -> float:

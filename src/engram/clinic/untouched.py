@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
 def untouched(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
     """Inside, the network is in eval mode; afterwards, it and all generators are bit for bit as they were.
 
-    Compiled parts run eagerly inside, so that hooks are heard and nothing is compiled anew for them.
+    Compiled parts run eagerly inside, so that hooks are heard and nothing is compiled anew for them. Networks with
+    recurrent layers run without cuDNN: see `differentiable`.
 
     Args:
         batch_statistics: batch norm takes the batch's statistics as in training, while dropout stays off. A layer that
@@ -44,7 +45,11 @@ def untouched(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[Non
             normal = isinstance(module, _NormBase) and not isinstance(module, SyncBatchNorm)
             # flags are set one by one: a network's own train() may do more than that
             module.training = batch_statistics and normal and (was or not net.training)
-        with torch.random.fork_rng(devices=sorted(one for one in devices if one is not None)), _eagerly():
+        with (
+            torch.random.fork_rng(devices=sorted(one for one in devices if one is not None)),
+            _eagerly(),
+            differentiable(net),
+        ):
             yield
     finally:
         for module, was in zip(modules, modes, strict=True):
@@ -55,6 +60,16 @@ def untouched(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[Non
             module._buffers[name] = buffer
         random.setstate(draws[0])
         np.random.set_state(draws[1])  # noqa: NPY002
+
+
+def differentiable(net: nn.Module) -> AbstractContextManager[None]:
+    """A context in which a network with recurrent layers can be differentiated in eval mode, too.
+
+    cuDNN keeps what backward needs in training mode alone, and raises an error otherwise; torch's own kernels keep it
+    always. Training mode is no way round: it drops values between the layers. Other networks keep cuDNN.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 @contextmanager

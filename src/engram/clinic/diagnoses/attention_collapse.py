@@ -52,7 +52,7 @@ def entropies(subject: Subject) -> Mapping[str, Any] | None:
     """By call of attention and head: entropy of its map over the largest there could be."""
     # with gradients on, as the fast path of torch's own attention without them shows no map
     with torch.enable_grad(), _Maps() as seen:
-        subject.copy()(subject.x[:SAMPLES])
+        subject.call(subject.copy(), *subject.part(SAMPLES))
     return {"heads": seen.found} if seen.found else None
 
 

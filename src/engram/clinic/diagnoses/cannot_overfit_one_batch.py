@@ -8,7 +8,8 @@ Everything that training needs is tried at once: labels that belong to their inp
 weights, weights that move, a loss that measures the right thing. What fails here fails everywhere, and looking for a
 better learning rate on the whole data is time lost. Dropout is off, nothing is augmented, batch norm takes the batch's
 statistics; frozen parameters, and those that no optimiser holds, stay as they are. Two rates are tried since a narrow
-network needs the larger one to be done in time. Examples with equal inputs and different labels are left out.
+network needs the larger one to be done in time. Examples with equal inputs and different labels are left out. Of a
+network that writes it is the first sixteen tokens of a text; of one that captions, pictures with as many words.
 
 Measured: MLPs of two to six layers and tanh of four are below 0.05 ln K within 37 steps; ten layers of sigmoid stay at
 1.74, twenty of ReLU with torch's weights at 1.2, a network whose biases kill every unit at 2.17.
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
-from engram.clinic.subject import Subject, scores_of
+from engram.clinic.subject import IGNORED, Subject
 from engram.registry import register
 
 SAMPLES, STEPS = 16, 200
@@ -48,12 +49,13 @@ SECONDS = 30.0
 
 
 def measure(subject: Subject) -> Mapping[str, Any] | None:
-    """The lowest loss on one batch, and how many of its examples are right there."""
+    """The lowest loss on one batch, and how much of it is right there."""
     if subject.num_classes is None:
         return None
-    chosen = _distinct(subject)
-    x, y = subject.x[chosen], subject.y[chosen]
-    chance, begin, floor = math.log(subject.num_classes), time.monotonic(), least_loss(subject, y)
+    x, y = _batch(subject)
+    with torch.no_grad():
+        _, labels = subject.outputs(subject.call(subject.copy(), x, y), y)
+    chance, begin, floor = math.log(subject.num_classes), time.monotonic(), least_loss(subject, labels)
     best: dict[str, Any] = {}
     for rate in RATES:
         net = subject.copy(batch_statistics=True)
@@ -66,7 +68,7 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
             return {
                 "loss": math.nan,
                 "correct": 0,
-                "samples": len(y),
+                "samples": len(labels),
                 "steps": 0,
                 "rate": rate,
                 "trainable": 0,
@@ -74,10 +76,10 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
             }
         optimizer = torch.optim.Adam(trainable, lr=rate)
         for step in range(STEPS + 1):
-            output = net(x)
-            loss = subject.loss(output, y)
+            output = subject.call(net, x, y)
+            loss, scores = subject.loss(output, y), subject.outputs(output, y)[0]
             now = {
-                "loss": loss.item(), "correct": int((scores_of(output).argmax(1) == y).sum()), "samples": len(y),
+                "loss": loss.item(), "correct": int((scores.argmax(1) == labels).sum()), "samples": len(labels),
                 "steps": step, "rate": rate, "trainable": len(trainable), "floor": floor,
             }  # fmt: skip
             if not best or now["loss"] < best["loss"]:
@@ -107,8 +109,25 @@ def least_loss(subject: Subject, y: Tensor) -> float:
     0.5
     """
     perfect = F.one_hot(y, subject.num_classes or -1).float()
-    found = [float(subject.loss(strength * perfect, y)) for strength in STRENGTHS]
+    found = [float(subject.cost_of(strength * perfect, y)) for strength in STRENGTHS]
     return max(0.0, min((one for one in found if math.isfinite(one)), default=0.0))
+
+
+def _batch(subject: Subject) -> tuple[Tensor, Tensor]:
+    """What is to be learnt by heart: sixteen examples, or as many sequences as have sixteen labels together."""
+    x, y = subject.x, subject.y
+    if y.ndim == 1:
+        chosen = _distinct(subject)
+        return x[chosen], y[chosen]
+    counts = y != IGNORED
+    if x.shape == y.shape:  # a token read for every one that is foreseen: of one text, as many
+        row = int(counts.flatten(1).sum(1).argmax())
+        begin = int(counts[row].int().argmax())
+        part = slice(row, row + 1), slice(begin, begin + SAMPLES)
+        return x[part], y[part]
+    enough = counts.flatten(1).sum(1).cumsum(0) >= SAMPLES
+    count = int(enough.int().argmax()) + 1 if enough.any() else len(y)
+    return x[:count], y[:count]
 
 
 def _distinct(subject: Subject) -> list[int]:

@@ -51,7 +51,7 @@ def noise_scale(subject: Subject) -> Mapping[str, Any] | None:
     squares = 0.0
     for at in range(count):
         part = slice(at * SMALL, (at + 1) * SMALL)
-        loss = subject.loss(net(subject.x[part]), subject.y[part])
+        loss = subject.cost(net, subject.x[part], subject.y[part])
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         squares += sum(one.double().square().sum().item() for one in gradients if one is not None) / count
         for summed, one in zip(total, gradients, strict=True):

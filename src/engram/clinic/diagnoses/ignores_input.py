@@ -39,14 +39,15 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
     trainable = [one for one in net.parameters() if one.requires_grad]
     optimizer = torch.optim.Adam(trainable, lr=LR) if trainable else None
     for _ in range(STEPS if optimizer is not None else 0):
-        loss = subject.loss(net(x), y)
+        loss = subject.cost(net, x, y)
         if not loss.requires_grad or not torch.isfinite(loss):
             break
         net.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()  # type: ignore[union-attr]
     with torch.no_grad():
-        scores = scores_of(net(x))
+        # a network that reads the labels before its own is given everybody the same: only the inputs differ
+        scores = scores_of(subject.call(net, x, y[:1].expand_as(y)))
     if not isinstance(scores, torch.Tensor) or scores.shape[:1] != x.shape[:1]:
         return None
     scores = scores.double()

@@ -48,7 +48,7 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
     if not x.is_floating_point():
         return None
     leaf = x.detach().clone().requires_grad_()
-    output = scores_of(net(leaf.clone()))
+    output = scores_of(subject.call(net, leaf.clone(), subject.y[:SAMPLES]))
     if not isinstance(output, torch.Tensor) or output.shape[:1] != x.shape[:1] or not output.requires_grad:
         return None
     direction = torch.randn(output.shape[1:], generator=rng).to(output.device, output.dtype)

@@ -40,7 +40,7 @@ def routes(subject: Subject) -> Mapping[str, Any] | None:
     """By max pooling: shares of the winning places, of windows without a winner, of inputs that get a gradient."""
     net = subject.copy()
     with torch.no_grad(), _Poolings(net) as seen:
-        net(subject.x[:SAMPLES])
+        subject.call(net, *subject.part(SAMPLES))
     return {"poolings": seen.found} if seen.found else None
 
 

@@ -56,7 +56,7 @@ def branches(subject: Subject) -> Mapping[str, Any] | None:
     net, x, y = subject.copy(batch_statistics=True), subject.x[:SAMPLES], subject.y[:SAMPLES]
     with torch.no_grad():
         with additions(net) as seen:
-            loss = float(subject.loss(net(x), y))
+            loss = float(subject.cost(net, x, y))
         if not seen.found:
             return None
         removed: dict[str, float] = {}
@@ -64,7 +64,7 @@ def branches(subject: Subject) -> Mapping[str, Any] | None:
         for number, (name, one) in enumerate(zip(names, seen.found, strict=True)):
             if one.ratio < IDENTITY:
                 with additions(net, silent=number):
-                    removed[name] = float(subject.loss(net(x), y)) - loss
+                    removed[name] = float(subject.cost(net, x, y)) - loss
     ratios = {name: one.ratio for name, one in zip(names, seen.found, strict=True)}
     return {"ratios": ratios, "removed": removed, "loss": loss}
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
-from engram.clinic.subject import Subject, scores_of
+from engram.clinic.subject import Subject
 from engram.registry import register
 
 SUMS_TO_ONE = 1e-3
@@ -42,16 +42,20 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
     """Whether the scores are probabilities, and what the loss says of perfect ones."""
     if subject.num_classes is None:
         return None
-    y = subject.y[:SAMPLES]
+    x, y = subject.part(SAMPLES)
     with torch.no_grad():
-        scores = scores_of(subject.copy()(subject.x[:SAMPLES])).float()
-    perfect = F.one_hot(y, subject.num_classes).to(scores.dtype)
+        scores, labels = subject.outputs(subject.call(subject.copy(), x, y), y)
+    scores = scores.float()
+    perfect = F.one_hot(labels, subject.num_classes).to(scores.dtype)
+    of_perfect = subject.cost_of(perfect, labels).item()
+    if math.isnan(of_perfect):
+        return None  # the loss takes what the network gives, and no scores of ours
     return {
         "lowest": scores.min().item(),
         "highest": scores.max().item(),
         "sum_error": (scores.sum(1) - 1).abs().max().item(),
         "spread": scores.std().item(),
-        "loss_of_perfect": torch.as_tensor(subject.loss(perfect, y)).item(),
+        "loss_of_perfect": of_perfect,
     }
 
 

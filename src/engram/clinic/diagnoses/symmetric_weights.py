@@ -41,7 +41,7 @@ SAMPLES, MOST_UNITS = 32, 512
 def measure(subject: Subject) -> Mapping[str, Any]:
     """The share of units with a copy, by parameter with two or more axes that receives a gradient."""
     net = subject.copy(batch_statistics=True)
-    subject.loss(net(subject.x[:SAMPLES]), subject.y[:SAMPLES]).backward()
+    subject.cost(net, *subject.part(SAMPLES)).backward()
     return {
         "shares": {
             name: copies(one.detach(), one.grad)

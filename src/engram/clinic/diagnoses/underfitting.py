@@ -59,7 +59,7 @@ LEAST = 50
 def baselines(subject: Subject) -> Mapping[str, Any] | None:
     """Left-out accuracy of the nearest neighbour and of a linear rule on the probe examples."""
     count = min(EXAMPLES, len(subject.x))
-    if subject.num_classes is None or count < LEAST:
+    if subject.num_classes is None or count < LEAST or subject.y.ndim != 1:
         return None
     x = subject.x[:count].detach().cpu().double().flatten(1)  # (N, D)
     y = subject.y[:count].detach().cpu()

@@ -43,7 +43,7 @@ def measure(subject: Subject) -> Mapping[str, Any]:
     optimizer = torch.optim.Adam(trainable.values(), lr=LR) if trainable else None
     x, y = subject.x[:SAMPLES], subject.y[:SAMPLES]
     for _ in range(STEPS if optimizer is not None else 0):
-        loss = _total(subject, net(x), y)
+        loss = _total(subject, subject.call(net, x, y), y)
         if not torch.isfinite(loss):  # a gradient of NaN says nothing of who it would come to
             reached |= set(trainable)
             break

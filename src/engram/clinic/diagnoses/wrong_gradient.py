@@ -53,7 +53,7 @@ def measure(subject: Subject) -> Mapping[str, Any] | None:
     net = subject.copy(batch_statistics=True).double()
     x = subject.x[:SAMPLES]
     x, y = x.double() if x.is_floating_point() else x, subject.y[:SAMPLES]
-    loss = subject.loss(net(x), y)
+    loss = subject.cost(net, x, y)
     if not torch.isfinite(loss) or not loss.requires_grad or loss.dtype != torch.float64:
         return None  # a network that rounds to float32 on the way cannot be measured finely enough
     if not has_own_functions(loss):
@@ -104,7 +104,7 @@ def _slope(
         values = []
         for sign in (1, -1):
             one.copy_(kept + sign * step * direction)
-            values.append(subject.loss(net(x), y))
+            values.append(subject.cost(net, x, y))
         one.copy_(kept)
         return ((values[0] - values[1]) / (2 * step)).item()
 

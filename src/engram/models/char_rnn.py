@@ -9,7 +9,8 @@ from the state where it stood.
 
 E is the identity for one-hot input (`embedding=None`), otherwise a table that is learned. Both are the same linear map:
 W_ih applied to a row of E is a column of W_ih E^T, so that a table is a W_ih of rank at most `embedding`. With the some
-hundred characters of a language one-hot costs nothing; with thousands of words a table saves work and shares strength.
+hundred characters of a language either costs next to nothing (`layers/recurrent/token_input.py`); with thousands of
+words a table saves work and shares strength.
 
 Helps: with little text and little memory, whatever the length: each step costs the same. Hurts: steps cannot run side
 by side, and what was said long ago has to fit into the state. The vanilla network spells and forgets; LSTM and GRU
@@ -27,12 +28,12 @@ Hinton 2011, Generating text with recurrent neural networks.
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engram.errors import UserError
 from engram.layers.recurrent import GRU, LSTM, RNN, Stack
 from engram.layers.recurrent.stack import State
+from engram.layers.recurrent.token_input import is_watched, one_hot
 from engram.registry import register
 
 
@@ -74,8 +75,11 @@ class CharRNN(nn.Module):
         Returns:
             (B, T, V), and the state in the recurrent layers' form.
         """
-        x = self.inputs(tokens)  # (B, T, D)
-        x, state = self.recurrent(x, state, lengths)  # (B, T, H)
+        if is_watched(*self.children()):  # somebody wants to see what the layers read
+            x, state = self.recurrent(self.inputs(tokens), state, lengths)  # (B, T, H)
+        else:
+            table = None if self.embedding is None else self.embedding.weight
+            x, state = self.recurrent(tokens, state, lengths, table)  # (B, T, H)
         return self.head(self.drop(x)), state  # (B, T, V)
 
     def inputs(self, tokens: Tensor) -> Tensor:
@@ -86,9 +90,7 @@ class CharRNN(nn.Module):
         tensor([[[0., 0., 1.],
                  [1., 0., 0.]]])
         """
-        if self.embedding is None:
-            return F.one_hot(tokens.long(), self.vocabulary).to(self.head.weight.dtype)
-        return self.embedding(tokens)
+        return one_hot(tokens, self.head.weight.T) if self.embedding is None else self.embedding(tokens)
 
 
 @register("writer", paper="Karpathy 2015, The unreasonable effectiveness of recurrent neural networks", year=2015)

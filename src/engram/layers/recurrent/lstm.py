@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from engram.layers.recurrent.fused_lstm import fused_lstm
 from engram.layers.recurrent.gate_norm import Norms, unchanged
 from engram.layers.recurrent.stack import Stack, Weights
 
@@ -62,6 +63,29 @@ def lstm_step(x: Tensor, state: tuple[Tensor, ...], weights: Weights, norms: Nor
     return {"i": i, "f": f, "o": o, "g": g, "c": c, "h": h}
 
 
+def lstm_over_time(
+    entering: Tensor, tokens: Tensor | None, weights: Weights, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A layer over all steps at once, for training.
+
+    Args:
+        entering: W_ih x, (T, B, 4 H), or (V, 4 H) with one row a token.
+        tokens: (T, B), or None.
+        state: h and c, (B, H) each.
+
+    Returns:
+        h at every step, (T, B, H), and h and c after the last.
+
+    >>> weights = LSTM(3, 5).weights_of(0)
+    >>> y, (h, c) = lstm_over_time(weights.ih.T, torch.tensor([[2], [0]]), weights, (torch.zeros(1, 5),) * 2)
+    >>> y.shape, torch.equal(y[-1], h)
+    (torch.Size([2, 1, 5]), True)
+    """
+    h, c = state
+    y, *after = fused_lstm(entering + (weights.bias_ih + weights.bias_hh), tokens, weights.hh, h, c)
+    return y, tuple(after)
+
+
 class LSTM(Stack, nn.LSTM):  # type: ignore[inconsistent-inheritance]  # `lengths` besides
     """LSTM layers, one on the other; calls are those of `Stack`, weights those of `nn.LSTM`, and the state is (h, c).
 
@@ -75,6 +99,7 @@ class LSTM(Stack, nn.LSTM):  # type: ignore[inconsistent-inheritance]  # `length
 
     fused: ClassVar[Any] = nn.LSTM
     step = staticmethod(lstm_step)
+    over_time = staticmethod(lstm_over_time)
     states = ("h", "c")
     normalized: ClassVar[dict[str, int]] = {"input": 4, "state": 4, "cell": 1}
 

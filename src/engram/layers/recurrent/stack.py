@@ -13,8 +13,8 @@ that of its own last step, its outputs are 0, and its padding has no gradient.
 It is torch's own module, a subclass: `state_dict()` has torch's names and layout (`weight_ih_l0`, `weight_hh_l0`,
 `bias_ih_l0`, `bias_hh_l0`, then `_l1` and so on; with layer normalisation also `norms.0.input.weight` and so on), and
 what knows `nn.LSTM` knows this. Without layer normalisation torch's fused kernels run (cuDNN on CUDA, oneDNN on the
-CPU). With it, with `readable=True`, or when `gates` are asked for, the cell of the file beside runs step by step, on
-the same weights, with the same numbers.
+CPU), and on the CPU `token_input` chooses how tokens get in while training. With it, with `readable=True`, or when
+`gates` are asked for, the cell of the file beside runs step by step, on the same weights, with the same numbers.
 
 Where we differ from torch: always batch first, one direction, with biases. On the CPU autocast is left out: gates that
 are added up over hundreds of steps keep their 32 bits, and torch's bfloat16 LSTM stops with an error on processors
@@ -36,6 +36,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from engram.errors import UserError
 from engram.layers.recurrent.gate_norm import GateNorm, Norms
+from engram.layers.recurrent.token_input import one_hot, read_tokens
 
 State = Tensor | tuple[Tensor, ...]
 """h (layers, B, H); of an LSTM (h, c)."""
@@ -74,6 +75,8 @@ class Stack(nn.RNNBase):
     """Which of these are carried to the next step; the first is what the layer gives."""
     normalized: ClassVar[dict[str, int]]
     """The sums that layer normalisation is for, and how many gates each has."""
+    over_time: ClassVar[Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None] = None
+    """A whole layer as one operation: (what enters the gates without biases, tokens, weights, state of the layer)."""
 
     def __init__(
         self,
@@ -106,14 +109,19 @@ class Stack(nn.RNNBase):
                     nn.init.orthogonal_(gate)
 
     def forward(
-        self, x: Tensor | PackedSequence, state: State | None = None, lengths: Tensor | None = None
+        self,
+        x: Tensor | PackedSequence,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        table: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """The states of the last layer at every step, and the states of all layers after the last.
 
         Args:
-            x: (B, T, D), or packed by torch.
+            x: (B, T, D), or packed by torch, or (B, T) tokens: integers below V.
             state: before the first step, (layers, B, H); of an LSTM (h, c). Zeros unless given.
             lengths: (B,) steps of each sequence, from 1 to T. All T unless given.
+            table: (V, D), a row for each token; one-hot without.
 
         Returns:
             (B, T, H), or packed as `x` was; and the state, in the form in which it is given.
@@ -121,6 +129,8 @@ class Stack(nn.RNNBase):
         Raises:
             UserError: another shape, lengths outside 1 to T or beside a packed sequence.
         """
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            return self._tokens(x, state, lengths, table)
         self._check(x, lengths)
         with self._full_precision(x):
             if x.data.device.type == "cpu":  # a layer below may have answered autocast in bfloat16
@@ -218,7 +228,7 @@ class Stack(nn.RNNBase):
 
     def _walk(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Output, state and everything inside, by the cell."""
-        before = self._begin(x, state)
+        before = self._begin(x.shape[0], x, state)
         x = x.transpose(0, 1)  # (T, B, D), the order in which torch's kernels draw their dropout
         steps = torch.arange(len(x), device=x.device)[:, None, None]
         alive = None if lengths is None else steps < lengths.to(x.device)[:, None]  # (T, B, 1)
@@ -252,16 +262,32 @@ class Stack(nn.RNNBase):
             inside.append(found)
         return {name: torch.stack([one[name] for one in inside]) for name in inside[0]}, state
 
-    def _begin(self, x: Tensor, state: State | None) -> tuple[Tensor, ...]:
-        """The states before the first step, (layers, B, H) each."""
-        shape = (self.num_layers, x.shape[0], self.hidden_size)
+    def _begin(self, batch: int, like: Tensor, state: State | None) -> tuple[Tensor, ...]:
+        """The states before the first step, (layers, B, H) each; zeros are of the type and device of `like`."""
+        shape = (self.num_layers, batch, self.hidden_size)
         if state is None:
-            return tuple(x.new_zeros(shape) for _ in self.states)
+            return tuple(like.new_zeros(shape) for _ in self.states)
         given = (state,) if isinstance(state, Tensor) else tuple(state)
         if [tuple(one.shape) for one in given] != [shape] * len(self.states):
             shapes = ", ".join(str(tuple(one.shape)) for one in given)
             raise UserError(f"a state of {shapes}", allowed=f"{' and '.join(self.states)} of {shape}")
         return given
+
+    def _tokens(
+        self, tokens: Tensor, state: State | None, lengths: Tensor | None, table: Tensor | None
+    ) -> tuple[Tensor, State]:
+        weights, tokens = self.weights_of(0), tokens.long()
+        plain = lengths is not None or self.readable or bool(len(self.norms)) or weights.ih.device.type != "cpu"
+        if plain or not torch.is_grad_enabled() or _is_transformed() or tokens.dim() != 2 or not tokens.numel():
+            x = one_hot(tokens, weights.ih) if table is None else F.embedding(tokens, table)  # (B, T, D)
+            return self.forward(x, state, lengths)
+        with self._full_precision(tokens):
+            before = self._begin(len(tokens), weights.ih, _to(state, weights.ih.dtype))
+            first = tuple(one[0] for one in before)
+            over = self.over_time
+            walk = None if over is None else lambda entering, tokens: over(entering, tokens, weights, first)
+            output, after = read_tokens(self, tokens, before, table, walk)
+            return output, after if len(after) > 1 else after[0]
 
     def _packed(self, x: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
         if not self.readable and not len(self.norms):
@@ -293,6 +319,11 @@ class Stack(nn.RNNBase):
             raise UserError(
                 f"lengths of {lengths.tolist()} for {x.shape[0]} sequences", allowed=f"one each, from 1 to {x.shape[1]}"
             )
+
+
+def _is_transformed() -> bool:
+    """Whether torch looks into what runs, and wants its own operators."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _to(state: State | None, dtype: torch.dtype) -> State | None:

@@ -170,7 +170,8 @@ def test_the_vocabulary_is_of_training_alone_and_unknown_words_are_counted():
     assert found.numbered["validation"].unknown == 3
     assert "3 of 4 words in validation are <unknown> (75.0%)" in found.notes
     assert "2 of 7 words in train are <unknown> (28.6%)" in found.notes
-    assert len(prepared(given).vocabulary) == 8  # of so few sentences every word is kept
+    for least in (None, 0):
+        assert len(prepared(given, least=least).vocabulary) == 8  # of so few sentences every word is kept
 
 
 def test_sentences_that_are_too_long_are_left_out_whole_but_stay_references():
@@ -183,7 +184,7 @@ def test_sentences_that_are_too_long_are_left_out_whole_but_stay_references():
     assert int(found.train.lengths.max()) == 5  # with <start> and <end>
     with pytest.raises(UserError, match="more than 1 word"):
         prepared(source(6), longest=1)
-    for settings in ({"least": 0}, {"longest": -1}):
+    for settings in ({"least": -1}, {"longest": 0}):
         with pytest.raises(UserError, match="too small"):
             prepared(**settings)
     with pytest.raises(UserError, match="no word occurs 99 times"):
@@ -232,6 +233,9 @@ def test_the_card_counts():
     train = Captioned(Shades(3), (("A dog.", "a cat"), ("a dog",), ("a dog runs " + "far " * 40,)))
     test = Captioned(Shades(1), (("A DOG", "a zebra"),))
     card = caption_card(prepared(source(train=train, test=test), Data(validation=0.0)))
+    assert card["pictures"]["across"] == [["train: 0.jpg", "test: 0.jpg"]]
+    assert card["pictures"]["constant_count"] == 4
+    assert "1 picture to judge by" in card["warnings"][0]
     assert card["splits"]["train"] == {
         "pictures": 3,
         "sentences": 4,
@@ -250,4 +254,5 @@ def test_the_card_counts():
     assert any("25% of the words in test are unknown" in one for one in card["warnings"])
     text = text_of(card)
     assert "a 4 dog 3" in text
+    assert "1 across splits, 4 of one single value (4 of 4 compared)" in text
     assert "left out of train 1 sentence of more than 40 words: 2.jpg#0" in text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engram.data.captions.attention_score import attention_score, joined
+from engram.data.captions.attention_score import attention_of_sentences, attention_score, joined
 from engram.data.captions.naming_places import names_in, places_of
 from engram.data.captions.score_captions import score_captions
 from engram.data.scenes.scene import make_scenes
@@ -114,6 +114,25 @@ def test_a_name_is_whole_or_none():
     assert places_of(("red", "circle"), {("red", "square"): (0, 0, 4, 4)}) == (None, None)
     assert places_of((), names) == ()
     assert places_of(("a",), {}) == (None,)
+
+
+def test_attention_of_whole_sentences_about_scenes():
+    made = make_scenes(5)
+    references = [[str(caption) for caption in scene.captions] for scene in made]
+    places = [[caption.boxes for caption in scene.captions] for scene in made]
+    written, maps = [], []
+    for scene in made:  # all attention on the first thing, at every word of the second sentence and its end
+        x0, y0, x1, y1 = scene.things[0].box
+        gaze = np.zeros((48, 48))
+        gaze[y0:y1, x0:x1] = 1
+        written.append(scene.captions[1].words)
+        maps.append(np.stack([gaze] * (len(written[-1]) + 1)))
+    found = attention_of_sentences(written, maps, references, places, (48, 48))
+    own = [float(box == scene.things[0].box) for scene in made for box in scene.captions[1].boxes if box is not None]
+    assert found.mass == pytest.approx(own)
+    assert found.pointed == pytest.approx(own)
+    with pytest.raises(UserError, match="for 3 words"):
+        attention_of_sentences([("a", "b", "c")], [np.ones((2, 4, 4))], [["a"]], [[(None,)]], (48, 48))
 
 
 def test_all_scores_at_once():

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engram.data.captions.naming_places import names_in, places_of
+from engram.data.captions.source import WordBoxes
 from engram.data.scenes.things import Box
 from engram.errors import UserError
 
@@ -87,6 +89,36 @@ def joined(scores: Sequence[AttentionScore]) -> AttentionScore:
         return attention_score(np.empty((0, 1, 1)), [], (1, 1))
     fields = ("word", "mass", "area", "pointed", "pointed_by_chance")
     return AttentionScore(*(np.concatenate([getattr(score, name) for score in scores]) for name in fields))
+
+
+def attention_of_sentences(
+    written: Sequence[Sequence[str]],
+    maps: Sequence[ArrayLike],
+    references: Sequence[Sequence[str]],
+    places: Sequence[Sequence[WordBoxes]],
+    size: tuple[int, int],
+) -> AttentionScore:
+    """The score of the sentences that a network wrote, each about a picture of which places are known.
+
+    A word counts where it is part of the whole name of a thing that is there, see `engram.data.captions.naming_places`.
+
+    Args:
+        written: (N,) the words of each.
+        maps: (N,) attention (n, h, w) of each word; further ones, such as that of `<end>`, are left out.
+        references: (N,) sentences about each picture, as `PreparedCaptions.references` of a split.
+        places: (N,) the boxes of their words, as `PreparedCaptions.places`.
+        size: (H, W) of the pictures.
+
+    >>> maps = [[[[1, 1]], [[1, 3]]]]
+    >>> score = attention_of_sentences([["a", "seven"]], maps, [["seven"]], [[((4, 0, 8, 8),)]], (8, 8))
+    >>> score.means()["mass"]
+    0.75
+    """
+    scores = []
+    for words, own, sentences, boxes in zip(written, maps, references, places, strict=True):
+        named = places_of(words, names_in(sentences, boxes))
+        scores.append(attention_score(np.asarray(own, np.float64)[: len(words)], named, size))
+    return joined(scores)
 
 
 def _score(attention: NDArray[np.float64], box: Box, size: tuple[int, int], index: int) -> tuple[float, ...]:

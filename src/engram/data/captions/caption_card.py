@@ -4,6 +4,8 @@ from collections import Counter
 from typing import Any
 
 from engram.data.captions.prepare_captions import PreparedCaptions
+from engram.data.comparison import compare
+from engram.data.sources._names import count
 from engram.text.words import of_sentence
 
 SHOWN = 20
@@ -14,8 +16,9 @@ def caption_card(prepared: PreparedCaptions) -> dict[str, Any]:
 
     `splits` has for each split the pictures, sentences, words a sentence on average, `lengths` (sentences by their
     number of words, from 0), the share of words that are unknown, and, beside training, `repeated`: sentences that
-    stand word for word in training too. `words` are the most frequent ones of training with their counts; `warnings`
-    are in plain words, each with what to do, worst first.
+    stand word for word in training too. `pictures` is what `engram.data.comparison` found of pictures that stand in two
+    splits or twice in one, and of those without content. `words` are the most frequent ones of training with their
+    counts; `warnings` are in plain words, each with what to do, worst first.
 
     >>> from engram.data.captions.open_captions import open_captions
     >>> from engram.data.captions.prepare_captions import prepare_captions
@@ -45,6 +48,7 @@ def caption_card(prepared: PreparedCaptions) -> dict[str, Any]:
             splits[name]["twice"] = len(cut) - len(set(map(tuple, cut)))
         else:
             splits[name]["repeated"] = sum(tuple(words) in trained for words in cut)
+    constant, found = compare({name: pool.images for name, pool in prepared.pools().items()}, ("pictures",))
     order = sorted(counts, key=lambda word: (-counts[word], word))
     card = {
         "path": prepared.path,
@@ -60,6 +64,16 @@ def caption_card(prepared: PreparedCaptions) -> dict[str, Any]:
         "words": [[word, counts[word]] for word in order[:SHOWN]],
         "unreadable": [{"name": one.name, "why": one.why} for one in prepared.unreadable[:SHOWN]],
         "unreadable_count": len(prepared.unreadable),
+        "pictures": {
+            "compared": found.compared,
+            "of": found.of,
+            "constant": constant[:SHOWN],
+            "constant_count": len(constant),
+            "copies": found.exact[:SHOWN],
+            "copies_count": found.exact_count,
+            "across": found.across[:SHOWN],
+            "across_count": found.across_count,
+        },
         "places_known": prepared.places is not None,
         "notes": list(prepared.notes),
     }
@@ -68,9 +82,18 @@ def caption_card(prepared: PreparedCaptions) -> dict[str, Any]:
 
 def _warnings(card: dict[str, Any]) -> list[str]:
     found: list[str] = []
+    pictures = card["pictures"]
+    if pictures["across_count"]:
+        first = " = ".join(pictures["across"][0][:2])
+        found.append(
+            f"{count(pictures['across_count'], 'picture')} to judge by that an earlier split shows as well, or nearly so: "
+            f"{first}; take them out of training, or the result will look better than it is"
+        )
     if card["unreadable_count"]:
         first = card["unreadable"][0]["name"]
-        found.append(f"{card['unreadable_count']:,} pictures could not be read, {first} first; repair or remove them")
+        found.append(
+            f"{count(card['unreadable_count'], 'picture')} that could not be read, {first} first; repair or remove them"
+        )
     for name, split in card["splits"].items():
         if card["kind"] != "scenes" and split.get("repeated", 0) > split["sentences"] / 2:
             found.append(
@@ -96,16 +119,23 @@ def text_of(card: dict[str, Any]) -> str:
         f"{card['once']:,} of which occur once"
     )
     lines.append(f"{'frequent':<12}" + " ".join(f"{word} {number:,}" for word, number in card["words"][:8]))
-    lines += [
-        "",
-        f"{'':<12}{'pictures':>10}{'sentences':>11}{'words each':>12}{'longest':>9}{'unknown':>9}{'in train':>10}",
-    ]
+    pictures = card["pictures"]
+    lines.append(
+        f"{'duplicates':<12}{pictures['copies_count']:,} copies, {pictures['across_count']:,} across splits, "
+        f"{pictures['constant_count']:,} of one single value ({pictures['compared']:,} of {pictures['of']:,} compared)"
+    )
+    heads = ("pictures", "sentences", "words each", "longest", "unknown", "in training")
+    lines += ["", " " * 12 + "".join(f"{head:>12}" for head in heads)]
     for name, split in card["splits"].items():
-        repeated = f"{split['repeated']:,}" if "repeated" in split else ""
-        lines.append(
-            f"{name:<12}{split['pictures']:>10,}{split['sentences']:>11,}{split['mean_length']:>12.1f}"
-            f"{len(split['lengths']) - 1:>9}{split['unknown']:>9.1%}{repeated:>10}"
+        cells = (
+            f"{split['pictures']:,}",
+            f"{split['sentences']:,}",
+            f"{split['mean_length']:.1f}",
+            f"{len(split['lengths']) - 1}",
+            f"{split['unknown']:.1%}",
+            f"{split['repeated']:,}" if "repeated" in split else "",
         )
+        lines.append((f"{name:<12}" + "".join(f"{cell:>12}" for cell in cells)).rstrip())
     for title in ("notes", "warnings"):
         if card[title]:
             lines += ["", title, *(f"  {line}" for line in card[title])]

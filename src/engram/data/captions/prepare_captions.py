@@ -79,8 +79,8 @@ def prepare_captions(
     """Choose the pictures and their size, read them, and number the words of their sentences.
 
     Args:
-        least: how often a word must occur in the training sentences to be in the vocabulary (none: see
-            `engram.data.captions.numbered`).
+        least: how often a word must occur in the training sentences to be in the vocabulary (none or 0: by their
+            number, see `engram.data.captions.numbered`).
         longest: words of a sentence above which it is left out (none: 40).
         model_shape: (C, H, W) the network was made for, which decides the size where pictures are of many sizes.
         progress: told how many pictures have been read, of how many.
@@ -96,9 +96,9 @@ def prepare_captions(
     >>> tuple(x.shape), prepared.train.name(7), prepared.vocabulary.decode(y[1].tolist())
     ((2, 3, 48, 48), 'train/1#2', 'a five with a one below it')
     """
-    for name, value in (("least", least), ("longest", longest)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value} is too small", allowed="1 or more")
+    for name, value, smallest in (("text.least", least, 0), ("text.longest", longest, 1)):
+        if value is not None and value < smallest:
+            raise UserError(f"{name} {value} is too small", allowed=f"{smallest} or more")
     longest = LONGEST if longest is None else longest
     splits = dict(source.splits())
     validation, test = (splits[name].examples if name in splits else None for name in ("validation", "test"))
@@ -111,7 +111,7 @@ def prepare_captions(
     found = {name: numbered(split.sentences, vocabulary, longest) for name, split in own.items()}
     if not len(found["train"].lengths):
         raise UserError(
-            f"{source.path}: every training sentence has more than {longest} words", allowed="longest above"
+            f"{source.path}: every training sentence has more than {longest} words", then="--text.longest 100"
         )
     notes = [*seen.notes, *source.notes]
     for name, numbers in found.items():
@@ -197,8 +197,6 @@ def _decisions(
 
 def _words(vocabulary: Words, least: int, longest: int) -> list[Decision]:
     return [
-        Decision(
-            "captions.vocabulary", f"{len(vocabulary):,} tokens", f"words that occur {count(least, 'time')} or more"
-        ),
-        Decision("captions.longest", count(longest, "word"), "longer sentences are left out of training"),
+        Decision("text.least", count(least, "time"), f"{len(vocabulary):,} tokens, 4 of them special"),
+        Decision("text.longest", count(longest, "word"), "longer sentences are left out of training"),
     ]

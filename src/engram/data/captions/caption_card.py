@@ -86,7 +86,7 @@ def _warnings(card: dict[str, Any]) -> list[str]:
     if pictures["across_count"]:
         first = " = ".join(pictures["across"][0][:2])
         found.append(
-            f"{count(pictures['across_count'], 'picture')} to judge by that an earlier split shows as well, or nearly so: "
+            f"{count(pictures['across_count'], 'picture')} to judge by that an earlier split shows too, or nearly so: "
             f"{first}; take them out of training, or the result will look better than it is"
         )
     if card["unreadable_count"]:

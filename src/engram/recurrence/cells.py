@@ -15,9 +15,12 @@ own maxima, puts seldom features and frequent ones side by side.
 The number that is told is without chance: `bits` is I less the mean over the shifts.
 
 What it does not say: that a cell was *learned*. A state depends on the character just read, and so does many a feature;
-random weights follow upper case well. `beyond` asks for half as much again as the best cell of the same layers has
-untrained; the best of two networks drawn at random differ by less. And a cell that follows nothing
-listed may follow something else, or take part in what many cells say together.
+random weights follow upper case well. `beyond` asks for twice what the best cell of the same layers has untrained. Why
+twice: of 12 draws of 2 layers of 64 units over 2,500 characters of Shakespeare and 7 features, any one cell of a draw
+knew twice as much of anything as the best of 4 other draws in 0 % of the cases for LSTM and GRU, in 9 % for vanilla
+layers; 1.5 times in 8, 0 and 16 %. Beside a single other draw, twice: 3, 1 and 20 %.
+
+And a cell that follows nothing listed may follow something else, or take part in what many cells say together.
 
 Karpathy, Johnson, Fei-Fei 2015, arXiv:1506.02078, section 4.2: some 5 % of the cells could be read, by eye; Westfall
 and Young 1993, Resampling-based multiple testing, section 2.
@@ -36,8 +39,8 @@ SHIFTS = 39
 ALARMS = 0.05
 NEAREST = 0.1
 """Share of the text by which a shift moves the features at least, so that neighbours do not meet again."""
-MARGIN = 1.5
-"""How many times the best untrained cell's information is more than drawing other weights gives."""
+MARGIN = 2.0
+"""How many times what the best untrained cell knows has to be known by one that has learned it."""
 
 
 @dataclass(frozen=True)

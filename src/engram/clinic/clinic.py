@@ -430,6 +430,7 @@ def _completed(setup: Setup, optimizers: list[torch.optim.Optimizer], data: Draw
         known["weight_decay"] = max(float(group.get("weight_decay") or 0.0) for group in groups)
     if data is not None:
         known |= {"num_classes": data.num_classes, "examples": data.examples, "entropy": data.entropy}
+        known["sequences"] = data.num_classes is not None and data.y.ndim > 1
         setup = replace(setup, data={"unreadable": data.unreadable, **setup.data})
     return replace(setup, **{name: one for name, one in known.items() if getattr(setup, name) is None})
 

@@ -120,6 +120,7 @@ class Setup:
     lr: float | None = None  # the highest there will be
     weight_decay: float | None = None
     entropy: float | None = None  # of the class labels, nats: the loss of who knows the shares and nothing else
+    sequences: bool | None = None  # whether every place of a sequence is foreseen, as of a text, and not a class each
     data: Mapping[str, Any] = field(default_factory=dict)  # facts of the data set, by name
 
     @property

@@ -10,6 +10,9 @@ rate too high, decay that leaves only the last bias, classes that differ much in
 Sick: 95 examples of one class to 5 of the others and a network that answers the first. Healthy: shares that follow the
 labels, and an untrained network.
 
+Who foresees tokens and knows their shares alone gives the commonest to everything, and is right to. Every such network
+begins so, so that it is asked later, of a collapse alone, and warns.
+
 What it cannot see: two classes that were exchanged, and a collapse of some classes only, which the confusion matrix
 has.
 
@@ -19,7 +22,7 @@ matrix.
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History, Moment, persists
-from engram.clinic.signals import changed_rate
+from engram.clinic.signals import changed_rate, may_know_shares_alone
 from engram.registry import register
 
 LEANING = 2.0
@@ -53,7 +56,11 @@ STEPS = 100
 def class_collapse(history: History) -> list[Finding]:
     """Nearly every image gets the same answer."""
 
+    tokens = bool(history.setup.sequences)
+
     def has_waited(moment: Moment) -> bool:
+        if may_know_shares_alone(history, moment.step):
+            return False
         progress = history.progress(moment.step)
         return moment.step >= STEPS if progress is None else progress >= WAITED
 
@@ -71,7 +78,7 @@ def class_collapse(history: History) -> list[Finding]:
         return share > COLLAPSED and given < MINORITY
 
     critical = persists(moments, collapsed, times=TIMES, of=TIMES)
-    if not critical and not persists(moments, leans, times=TIMES, of=TIMES):
+    if not critical and (tokens or not persists(moments, leans, times=TIMES, of=TIMES)):
         return []
     probe = moments[-1].probe
     if probe is None:
@@ -83,9 +90,11 @@ def class_collapse(history: History) -> list[Finding]:
     return [
         Finding(
             "class_collapse",
-            "critical" if critical else "warning",
+            "critical" if critical and not tokens else "warning",
             f"{100 * share:.0f} % of the answers are {name}, which is {100 * given:.0f} % of the labels",
-            means="the answer hardly depends on the image"
+            means="the network knows how common each token is, and nothing of what came before"
+            if tokens
+            else "the answer hardly depends on the image"
             if critical
             else "the network prefers this class beyond what the data give",
             remedy=Remedy(

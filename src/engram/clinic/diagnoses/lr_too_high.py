@@ -30,7 +30,14 @@ from statistics import median
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
-from engram.clinic.signals import changed_rate, guessing, lowest_loss, matrix_ratio, recent_loss
+from engram.clinic.signals import (
+    changed_rate,
+    guessing,
+    lowest_loss,
+    matrix_ratio,
+    may_know_shares_alone,
+    recent_loss,
+)
 from engram.registry import register
 
 RISEN = 2.0
@@ -177,6 +184,8 @@ def _first_step(history: History) -> float:
 
 
 def _has_waited(history: History) -> bool:
+    if may_know_shares_alone(history, history.now.step):
+        return False
     progress = history.progress()
     if progress is not None:
         return progress >= WAITED and len(history.losses) >= 2 * RUNNING

@@ -1,21 +1,26 @@
 """Layers over a whole sequence at once, and tokens that are looked up, against torch's layers in float64."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from engram.layers.recurrent import GRU, LSTM, RNN, Stack, token_input
+from engram.layers.recurrent import GRU, LSTM, RNN, Stack, stack
+from engram.layers.recurrent.fused_gru import fused_gru
 from engram.layers.recurrent.fused_lstm import fused_lstm
+from engram.layers.recurrent.fused_rnn import fused_rnn
 from engram.layers.recurrent.token_input import is_watched, quickest
 from engram.models.char_rnn import CharRNN, char_gru, char_lstm, char_rnn
 
 B, T, D, H, V = 3, 7, 4, 5, 6
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 KINDS: dict[str, type[Stack]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {"RNN": fused_rnn, "LSTM": fused_lstm, "GRU": fused_gru}
+STATES = {"RNN": 1, "LSTM": 2, "GRU": 1}
 BUILDERS = {"RNN": char_rnn, "GRU": char_gru, "LSTM": char_lstm}
 WAYS = ("rows", "one-hot", "look up")
 
@@ -39,83 +44,103 @@ def weighted(outputs: list[Tensor]) -> Tensor:
     return sum((one * normal(*one.shape, seed=50 + k)).sum() for k, one in enumerate(outputs))
 
 
-def lstm_inputs(*, with_tokens: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-    rows = normal(V, 4 * H) if with_tokens else normal(T, B, 4 * H)
-    every = (rows, normal(4 * H, H, seed=1), normal(B, H, seed=2), normal(B, H, seed=3))
-    rows, hh, h, c = (one.requires_grad_() for one in every)
-    return rows, some_tokens(T, B) if with_tokens else None, hh, h, c
+def layer_inputs(kind: str, *, with_tokens: bool, steps: int = T) -> tuple[Any, ...]:
+    """Rows, tokens, W_hh, a GRU's own bias of n, and the state."""
+    width = {"RNN": H, "LSTM": 4 * H, "GRU": 3 * H}[kind]
+    rows = normal(V, width) if with_tokens else normal(steps, B, width)
+    biases = [normal(H, seed=4)] if kind == "GRU" else []
+    every = [rows, normal(width, H, seed=1), *biases, *(normal(B, H, seed=seed) for seed in (2, 3)[: STATES[kind]])]
+    rows, *others = (one.requires_grad_() for one in every)
+    return rows, some_tokens(steps, B) if with_tokens else None, *others
 
 
-def torch_lstm(rows: Tensor, tokens: Tensor | None, hh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """torch's cell, which adds the product with the input: here the identity."""
-    entering = rows if tokens is None else rows[tokens]
-    none = rows.new_zeros(4 * H)
+def by_torchs_cell(kind: str, rows: Tensor, tokens: Tensor | None, hh: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """torch's cell, which multiplies what enters with a matrix: here the identity."""
+    none, identity = rows.new_zeros(len(hh)), torch.eye(len(hh), dtype=rows.dtype)
+    h, bias = others[0], none
+    if kind == "GRU":
+        bias, h = torch.cat([none[: 2 * H], others[0]]), others[1]
+    c = others[-1]
     every = []
-    for now in entering.unbind():
-        h, c = torch.lstm_cell(now, (h, c), torch.eye(4 * H, dtype=rows.dtype), hh, none, none)
+    for now in (rows if tokens is None else rows[tokens]).unbind():
+        if kind == "LSTM":
+            h, c = torch.lstm_cell(now, (h, c), identity, hh, none, bias)
+        else:
+            h = {"RNN": torch.rnn_tanh_cell, "GRU": torch.gru_cell}[kind](now, h, identity, hh, none, bias)
         every.append(h)
-    return torch.stack(every), h, c
+    return (torch.stack(every), h, c) if kind == "LSTM" else (torch.stack(every), h)
+
+
+def learning(given: tuple[Any, ...]) -> list[Tensor]:
+    return [one for one in given if isinstance(one, Tensor) and one.requires_grad]
 
 
 @pytest.mark.parametrize("with_tokens", [False, True])
-@pytest.mark.parametrize("asked", [(0, 1, 2), (0,), (1,), (2,), (1, 2)])
-def test_lstm_is_torchs_cell_forward_and_backward(asked: tuple[int, ...], with_tokens: bool) -> None:
+@pytest.mark.parametrize("asked", ["yhc", "y", "h", "c", "hc"])
+@kinds
+def test_is_torchs_cell_forward_and_backward(kind: str, asked: str, with_tokens: bool) -> None:
+    """Whichever of the outputs the loss is made of; a state that nobody uses has no gradient."""
     found = []
-    for walk in (fused_lstm, torch_lstm):
-        given = lstm_inputs(with_tokens=with_tokens)
+    for walk in (FUSED[kind], partial(by_torchs_cell, kind)):
+        given = layer_inputs(kind, with_tokens=with_tokens)
         outputs = walk(*given)
-        wanted = [one for one in given if isinstance(one, Tensor) and one.requires_grad]
-        found.append((outputs, torch.autograd.grad(weighted([outputs[k] for k in asked]), wanted)))
+        used = [output for name, output in zip("yhc", outputs, strict=False) if name in asked] or [outputs[0]]
+        found.append((outputs, torch.autograd.grad(weighted(used), learning(given))))
     torch.testing.assert_close(*found, **EXACT)
 
 
 @pytest.mark.parametrize("with_tokens", [False, True])
-def test_lstm_has_gradients_and_gradients_of_gradients(with_tokens: bool) -> None:
-    rows, tokens, hh, h, c = lstm_inputs(with_tokens=with_tokens)
-    tokens = None if tokens is None else tokens[:3]
-    rows = rows if with_tokens else rows[:3].detach().requires_grad_()
+@kinds
+def test_has_gradients_and_gradients_of_gradients(kind: str, with_tokens: bool) -> None:
+    given = layer_inputs(kind, with_tokens=with_tokens, steps=3)
 
-    def walk(rows: Tensor, hh: Tensor, h: Tensor, c: Tensor) -> Any:
-        return fused_lstm(rows, tokens, hh, h, c)
+    def walk(rows: Tensor, *others: Tensor) -> Any:
+        return FUSED[kind](rows, given[1], *others)
 
-    assert torch.autograd.gradcheck(walk, (rows, hh, h, c), fast_mode=True)
-    assert torch.autograd.gradgradcheck(walk, (rows, hh, h, c), fast_mode=True)
+    assert torch.autograd.gradcheck(walk, learning(given), fast_mode=True)
+    assert torch.autograd.gradgradcheck(walk, learning(given), fast_mode=True)
 
 
 def test_gradient_of_a_gradient_keeps_inputs_apart_that_come_from_one_another() -> None:
     """h is made from the rows: its part belongs to h here, and reaches the rows by the way outside."""
     found = []
-    for walk in (fused_lstm, torch_lstm):
-        rows, _, hh, _, c = lstm_inputs(with_tokens=False)
+    for walk in (FUSED["LSTM"], partial(by_torchs_cell, "LSTM")):
+        rows, _, hh, _, c = layer_inputs("LSTM", with_tokens=False)
         slope = torch.autograd.grad(weighted(list(walk(rows, None, hh, rows[0, :, :H], c))), rows, create_graph=True)[0]
         found.append((slope, torch.autograd.grad(slope.square().sum(), (rows, hh))))
     torch.testing.assert_close(*found, **EXACT)
 
 
-def test_lstm_leaves_what_it_was_given_and_what_it_kept_as_it_was() -> None:
-    rows, _, hh, h, c = given = lstm_inputs(with_tokens=False)
-    before = [rows.clone(), hh.clone(), h.clone(), c.clone()]
-    total = weighted(list(fused_lstm(*given)))
-    first, second = (torch.autograd.grad(total, (rows, hh, h, c), retain_graph=True) for _ in range(2))
+@kinds
+def test_leaves_what_it_was_given_and_what_it_kept_as_it_was(kind: str) -> None:
+    given = layer_inputs(kind, with_tokens=False)
+    before = [one.clone() for one in learning(given)]
+    total = weighted(list(FUSED[kind](*given)))
+    first, second = (torch.autograd.grad(total, learning(given), retain_graph=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    assert all(torch.equal(one, other) for one, other in zip(before, (rows, hh, h, c), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(before, learning(given), strict=True))
 
 
-def test_lstm_with_frozen_weights_still_passes_the_gradient_on() -> None:
-    rows, tokens, hh, h, c = lstm_inputs(with_tokens=True)
-    expected = torch.autograd.grad(weighted(list(fused_lstm(rows, tokens, hh, h, c))), rows)
-    found = torch.autograd.grad(weighted(list(fused_lstm(rows, tokens, hh.detach(), h.detach(), c.detach()))), rows)
+@kinds
+def test_with_frozen_weights_it_still_passes_the_gradient_on(kind: str) -> None:
+    rows, tokens, *others = layer_inputs(kind, with_tokens=True)
+    frozen = [one.detach() for one in others]
+    expected, found = (
+        torch.autograd.grad(weighted(list(FUSED[kind](rows, tokens, *more))), rows) for more in (others, frozen)
+    )
     torch.testing.assert_close(found, expected, **EXACT)
 
 
-def test_lstm_in_float32_is_near_float64() -> None:
+@kinds
+def test_in_float32_it_is_near_float64(kind: str) -> None:
     """Large and small arguments of the squashing functions, which tanh by way of σ must survive."""
     for scale in (1e-3, 1.0, 30.0):
-        given = [one.detach() * scale for one in lstm_inputs(with_tokens=False) if one is not None]
-        exact = fused_lstm(given[0], None, *given[1:])
-        single = fused_lstm(given[0].float(), None, *(one.float() for one in given[1:]))
+        rows, _, *others = layer_inputs(kind, with_tokens=False)
+        rows, *others = (one.detach() * scale for one in (rows, *others))
+        exact = FUSED[kind](rows, None, *others)
+        single = FUSED[kind](rows.float(), None, *(one.float() for one in others))
         for one, other in zip(single, exact, strict=True):
-            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture
@@ -124,7 +149,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
 
     def force(way: str) -> list[str]:
         taken: list[str] = []
-        monkeypatch.setattr(token_input, "quickest", lambda *_, **__: taken.append(way) or way)
+        monkeypatch.setattr(stack, "quickest", lambda *_: taken.append(way) or way)
         return taken
 
     return force
@@ -153,7 +178,7 @@ def test_tokens_are_the_rows_that_stand_for_them(
 ) -> None:
     taken = forced(way)
     layers, table = built(kind, depth, has_table=has_table)
-    theirs = getattr(nn, kind)(layers.input_size, H, depth, batch_first=True, dtype=torch.float64)
+    theirs = getattr(torch.nn, kind)(layers.input_size, H, depth, batch_first=True, dtype=torch.float64)
     theirs.load_state_dict(layers.state_dict())
     found = []
     for net in (layers, theirs):
@@ -183,13 +208,27 @@ def test_ways_draw_the_same_dropout(kind: str, has_table: bool, forced: Callable
 
 
 def test_what_is_quickest() -> None:
-    def way(V: int, D: int, H: int, tokens: int = 2500, can_look_up: bool = True) -> str:
-        return quickest(tokens, V, D, H, can_look_up=can_look_up)
+    def way(V: int, D: int, H: int, tokens: int = 2500, look_up_from: float = 0.25) -> str:
+        return quickest(tokens, V, D, H, look_up_from)
 
-    assert way(65, 65, 128) == way(65, 128, 128) == way(256, 512, 512) == "look up"
-    assert way(65, 512, 512) == way(65, 128, 128, can_look_up=False) == "one-hot"
-    assert way(65, 65, 512) == way(65, 16, 128) == way(65, 16, 128, can_look_up=False) == "rows"
-    assert way(2501, 9000, 128) == way(65, 128, 128, tokens=64) == "rows"
+    assert way(65, 65, 128) == way(65, 128, 128) == way(256, 512, 512) == way(65, 16, 512, look_up_from=0) == "look up"
+    assert way(65, 512, 512) == way(30, 128, 128) == "one-hot"
+    assert way(65, 65, 512) == way(65, 16, 128) == "rows"
+    assert way(2501, 9000, 128) == way(65, 128, 128, tokens=64) == way(65, 16, 512, tokens=64, look_up_from=0) == "rows"
+
+
+@pytest.mark.parametrize(("kind", "own"), [("RNN", True), ("GRU", True), ("LSTM", False)])
+def test_layers_of_our_own_run_where_they_are_quicker(kind: str, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, _ = built(kind, 3, has_table=True)
+    calls: list[int] = []
+    over_time = layers.over_time
+    monkeypatch.setattr(layers, "over_time", lambda *given: calls.append(1) or over_time(*given))
+    layers(normal(B, T, D))
+    assert len(calls) == 3 * own
+    layers(normal(B, 3, D))  # too short to be worth it
+    with torch.no_grad():
+        layers(normal(B, T, D))
+    assert len(calls) == 3 * own
 
 
 @kinds

@@ -32,6 +32,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engram.layers.recurrent.second_gradient import by_equations
+
 Walked = tuple[Tensor, Tensor, Tensor]
 """h at every step (T, B, H), and h and c after the last, (B, H) each."""
 
@@ -90,7 +92,7 @@ class _OverTime(torch.autograd.Function):
         rows, tokens, hh, h, c, gates, states, doubled, squashed = ctx.saved_tensors
         needs = ctx.needs_input_grad
         if torch.is_grad_enabled():  # somebody will ask for the gradient of this gradient
-            return _through_the_equations((rows, tokens, hh, h, c), needs, gradients)
+            return by_equations(_equations, (rows, tokens, hh, h, c), needs, gradients)
         dy, dh_after, dc_after = gradients
         o, i, f, g = gates.chunk(4, 2)
         slopes = torch.empty_like(gates)  # da: first what dh is multiplied with for o, and dc for the others
@@ -119,21 +121,12 @@ class _OverTime(torch.autograd.Function):
         return d_rows, None, d_hh, every[0] @ hh if needs[3] else None, 2 * dc
 
 
-def _through_the_equations(
-    given: tuple[Any, ...], needs: tuple[bool, ...], gradients: tuple[Tensor | None, ...]
-) -> tuple[Tensor | None, ...]:
-    """The same gradients, as functions of what was given that can be differentiated again."""
-    # as views, so that what is asked for is the way through this layer, not also one input's part in another
-    apart: list[Any] = [value if value is None else value.view_as(value) for value in given]
-    wanted = [value for value, need in zip(apart, needs, strict=True) if need]
-    rows, tokens, hh, h, c = apart
+def _equations(rows: Tensor, tokens: Tensor | None, hh: Tensor, h: Tensor, c: Tensor) -> Walked:
+    """The same, step by step, of `rows` and `hh` that are ready."""
     every: list[Tensor] = []
     for entering in (rows if tokens is None else rows[tokens]).unbind():
         o, i, f, g = (entering + h @ hh.T).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * (g / 2).tanh()
         h = o.sigmoid() * c.tanh()
         every.append(h)
-    asked = [(output, g) for output, g in zip((torch.stack(every), h, c), gradients, strict=True) if g is not None]
-    outputs, slopes = zip(*asked, strict=True)
-    found = iter(torch.autograd.grad(outputs, wanted, slopes, create_graph=True, allow_unused=True))
-    return tuple(next(found) if need else None for need in needs)
+    return torch.stack(every), h, c

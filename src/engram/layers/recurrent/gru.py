@@ -21,8 +21,10 @@ encoder-decoder for statistical machine translation, arXiv:1406.1078, section 2.
 
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engram.layers.recurrent.fused_gru import fused_gru
 from engram.layers.recurrent.gate_norm import Norms, unchanged
 from engram.layers.recurrent.stack import Stack, Weights
 
@@ -56,6 +58,32 @@ def gru_step(x: Tensor, state: tuple[Tensor, ...], weights: Weights, norms: Norm
     return {"r": r, "z": z, "n": n, "h": (1 - z) * n + z * h}
 
 
+def gru_over_time(
+    entering: Tensor, tokens: Tensor | None, weights: Weights, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A layer over all steps at once, for training.
+
+    Args:
+        entering: W_i x, (T, B, 3 H), or (V, 3 H) with one row a token.
+        tokens: (T, B), or None.
+        state: h (B, H), alone.
+
+    Returns:
+        h at every step, (T, B, H), and after the last.
+
+    >>> import torch
+    >>> weights = GRU(3, 5).weights_of(0)
+    >>> y, (h,) = gru_over_time(weights.ih.T, torch.tensor([[2], [0]]), weights, (torch.zeros(1, 5),))
+    >>> y.shape, torch.equal(y[-1], h)
+    (torch.Size([2, 1, 5]), True)
+    """
+    (h,) = state
+    r_and_z, n = weights.bias_hh.split([2 * h.shape[1], h.shape[1]])
+    rows = entering + (weights.bias_ih + F.pad(r_and_z, (0, h.shape[1])))  # n's own bias is inside, with r
+    y, h = fused_gru(rows, tokens, weights.hh, n, h)
+    return y, (h,)
+
+
 class GRU(Stack, nn.GRU):  # type: ignore[inconsistent-inheritance]  # `lengths` besides
     """GRU layers, one on the other; settings and calls are those of `Stack`, weights those of `nn.GRU`.
 
@@ -67,5 +95,6 @@ class GRU(Stack, nn.GRU):  # type: ignore[inconsistent-inheritance]  # `lengths`
 
     fused: ClassVar[Any] = nn.GRU
     step = staticmethod(gru_step)
+    over_time = staticmethod(gru_over_time)
     states = ("h",)
     normalized: ClassVar[dict[str, int]] = {"input": 3, "state": 3}

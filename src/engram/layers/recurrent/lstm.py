@@ -100,6 +100,7 @@ class LSTM(Stack, nn.LSTM):  # type: ignore[inconsistent-inheritance]  # `length
     fused: ClassVar[Any] = nn.LSTM
     step = staticmethod(lstm_step)
     over_time = staticmethod(lstm_over_time)
+    look_up_from = 0.25
     states = ("h", "c")
     normalized: ClassVar[dict[str, int]] = {"input": 4, "state": 4, "cell": 1}
 

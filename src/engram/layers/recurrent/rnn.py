@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from engram.layers.recurrent.fused_rnn import fused_rnn
 from engram.layers.recurrent.gate_norm import Norms, unchanged
 from engram.layers.recurrent.stack import Stack, Weights
 
@@ -53,6 +54,29 @@ def rnn_step(x: Tensor, state: tuple[Tensor, ...], weights: Weights, norms: Norm
     return {"h": a.tanh()}
 
 
+def rnn_over_time(
+    entering: Tensor, tokens: Tensor | None, weights: Weights, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A layer over all steps at once, for training.
+
+    Args:
+        entering: W_ih x, (T, B, H), or (V, H) with one row a token.
+        tokens: (T, B), or None.
+        state: h (B, H), alone.
+
+    Returns:
+        h at every step, (T, B, H), and after the last.
+
+    >>> import torch
+    >>> weights = RNN(3, 5).weights_of(0)
+    >>> y, (h,) = rnn_over_time(weights.ih.T, torch.tensor([[2], [0]]), weights, (torch.zeros(1, 5),))
+    >>> y.shape, torch.equal(y[-1], h)
+    (torch.Size([2, 1, 5]), True)
+    """
+    y, h = fused_rnn(entering + (weights.bias_ih + weights.bias_hh), tokens, weights.hh, *state)
+    return y, (h,)
+
+
 class RNN(Stack, nn.RNN):  # type: ignore[inconsistent-inheritance]  # `lengths` besides
     """Vanilla tanh layers, one on the other; settings and calls are those of `Stack`, weights those of `nn.RNN`.
 
@@ -64,5 +88,6 @@ class RNN(Stack, nn.RNN):  # type: ignore[inconsistent-inheritance]  # `lengths`
 
     fused: ClassVar[Any] = nn.RNN
     step = staticmethod(rnn_step)
+    over_time = staticmethod(rnn_over_time)
     states = ("h",)
     normalized: ClassVar[dict[str, int]] = {"sum": 1}

@@ -13,7 +13,7 @@ that of its own last step, its outputs are 0, and its padding has no gradient.
 It is torch's own module, a subclass: `state_dict()` has torch's names and layout (`weight_ih_l0`, `weight_hh_l0`,
 `bias_ih_l0`, `bias_hh_l0`, then `_l1` and so on; with layer normalisation also `norms.0.input.weight` and so on), and
 what knows `nn.LSTM` knows this. Without layer normalisation torch's fused kernels run (cuDNN on CUDA, oneDNN on the
-CPU), and on the CPU `token_input` chooses how tokens get in while training. With it, with `readable=True`, or when
+CPU), but for what is quicker while training on the CPU: `fused_rnn`, `fused_gru`, `token_input`. With it, with `readable=True`, or when
 `gates` are asked for, the cell of the file beside runs step by step, on the same weights, with the same numbers.
 
 Where we differ from torch: always batch first, one direction, with biases. On the CPU autocast is left out: gates that
@@ -36,10 +36,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from engram.errors import UserError
 from engram.layers.recurrent.gate_norm import GateNorm, Norms
-from engram.layers.recurrent.token_input import one_hot, read_tokens
+from engram.layers.recurrent.token_input import one_hot, quickest, torch_layers
 
 State = Tensor | tuple[Tensor, ...]
 """h (layers, B, H); of an LSTM (h, c)."""
+
+
+OWN_FROM = 4
+"""Steps from which a layer as one operation of our own is quicker than torch's loop of operations."""
 
 
 class Weights(NamedTuple):
@@ -75,8 +79,10 @@ class Stack(nn.RNNBase):
     """Which of these are carried to the next step; the first is what the layer gives."""
     normalized: ClassVar[dict[str, int]]
     """The sums that layer normalisation is for, and how many gates each has."""
-    over_time: ClassVar[Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None] = None
-    """A whole layer as one operation: (what enters the gates without biases, tokens, weights, state of the layer)."""
+    over_time: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+    """A layer as one operation, for training on the CPU: W_ih x, tokens or None, weights, state -> (T, B, H), state."""
+    look_up_from: ClassVar[float] = 0.0
+    """See `token_input.quickest`: 0 where `over_time` is quicker than torch's layer whatever the input."""
 
     def __init__(
         self,
@@ -140,6 +146,9 @@ class Stack(nn.RNNBase):
             if self.readable or len(self.norms):
                 output, state, _ = self._walk(x, state, lengths)
                 return output, state
+            if lengths is None and not self.look_up_from and x.shape[1] >= OWN_FROM and self._is_own(*x.shape):
+                before = self._begin(len(x), x, state)
+                return self._own(F.linear(x.transpose(0, 1), self.weights_of(0).ih), None, before)
             if lengths is None:
                 return super().forward(x, state)
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -273,21 +282,50 @@ class Stack(nn.RNNBase):
             raise UserError(f"a state of {shapes}", allowed=f"{' and '.join(self.states)} of {shape}")
         return given
 
+    def _is_own(self, *sizes: int) -> bool:
+        """Whether something that learns runs on the CPU, with nobody who looks inside; then layers may be our own."""
+        looked_at = self.readable or bool(len(self.norms)) or not torch.is_grad_enabled()
+        return self.weights_of(0).ih.device.type == "cpu" and min(sizes) > 0 and not looked_at and not _is_transformed()
+
     def _tokens(
         self, tokens: Tensor, state: State | None, lengths: Tensor | None, table: Tensor | None
     ) -> tuple[Tensor, State]:
+        """`forward` for tokens, by the quickest way there is."""
         weights, tokens = self.weights_of(0), tokens.long()
-        plain = lengths is not None or self.readable or bool(len(self.norms)) or weights.ih.device.type != "cpu"
-        if plain or not torch.is_grad_enabled() or _is_transformed() or tokens.dim() != 2 or not tokens.numel():
+        vocabulary = self.input_size if table is None else len(table)
+        way = "rows"
+        if lengths is None and tokens.dim() == 2 and self._is_own(*tokens.shape):
+            way = quickest(tokens.numel(), vocabulary, self.input_size, self.hidden_size, self.look_up_from)
+        if way == "rows":
             x = one_hot(tokens, weights.ih) if table is None else F.embedding(tokens, table)  # (B, T, D)
             return self.forward(x, state, lengths)
         with self._full_precision(tokens):
-            before = self._begin(len(tokens), weights.ih, _to(state, weights.ih.dtype))
-            first = tuple(one[0] for one in before)
-            over = self.over_time
-            walk = None if over is None else lambda entering, tokens: over(entering, tokens, weights, first)
-            output, after = read_tokens(self, tokens, before, table, walk)
+            entering = weights.ih if table is None else F.linear(weights.ih, table)  # (G H, V)
+            before = self._begin(len(tokens), entering, _to(state, entering.dtype))
+            if way == "look up":
+                return self._own(entering.T, tokens.T.contiguous(), before)
+            others: list[Any] = self._flat_weights[1:]
+            output, after = torch_layers(self, one_hot(tokens, entering), before, [entering, *others])
             return output, after if len(after) > 1 else after[0]
+
+    def _own(self, entering: Tensor, tokens: Tensor | None, before: tuple[Tensor, ...]) -> tuple[Tensor, State]:
+        """All layers from W_ih x of the first, by `over_time` as far as it is quicker than torch's."""
+        x, after = self.over_time(entering, tokens, self.weights_of(0), tuple(one[0] for one in before))  # (T, B, H)
+        ended = [tuple(one[None] for one in after)]
+        if self.look_up_from and self.num_layers > 1:
+            others: list[Any] = self._flat_weights[4:]
+            x = F.dropout(x, self.dropout, self.training).transpose(0, 1)
+            x, after = torch_layers(self, x, tuple(one[1:] for one in before), others)
+            x = x.transpose(0, 1)
+            ended.append(after)
+        elif not self.look_up_from:
+            for layer in range(1, self.num_layers):
+                weights, state = self.weights_of(layer), tuple(one[layer] for one in before)
+                x = F.dropout(x, self.dropout, self.training)
+                x, after = self.over_time(F.linear(x, weights.ih), None, weights, state)
+                ended.append(tuple(one[None] for one in after))
+        state = tuple(torch.cat(every) for every in zip(*ended, strict=True))  # (L, B, H) each
+        return x.transpose(0, 1), state if len(state) > 1 else state[0]
 
     def _packed(self, x: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
         if not self.readable and not len(self.norms):

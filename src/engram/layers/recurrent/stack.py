@@ -13,8 +13,9 @@ that of its own last step, its outputs are 0, and its padding has no gradient.
 It is torch's own module, a subclass: `state_dict()` has torch's names and layout (`weight_ih_l0`, `weight_hh_l0`,
 `bias_ih_l0`, `bias_hh_l0`, then `_l1` and so on; with layer normalisation also `norms.0.input.weight` and so on), and
 what knows `nn.LSTM` knows this. Without layer normalisation torch's fused kernels run (cuDNN on CUDA, oneDNN on the
-CPU), but for what is quicker while training on the CPU: `fused_rnn`, `fused_gru`, `token_input`. With it, with `readable=True`, or when
-`gates` are asked for, the cell of the file beside runs step by step, on the same weights, with the same numbers.
+CPU), but for what is quicker while training on the CPU: `fused_rnn`, `fused_gru`, `token_input`. With it, with
+`readable=True`, or when `gates` are asked for, the cell of the file beside runs step by step, on the same weights, with
+the same numbers.
 
 Where we differ from torch: always batch first, one direction, with biases. On the CPU autocast is left out: gates that
 are added up over hundreds of steps keep their 32 bits, and torch's bfloat16 LSTM stops with an error on processors

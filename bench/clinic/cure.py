@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bodies import drawn
+from bodies import SECOND_LOOK, drawn, half
 from digits import Pictures
 from diseases import DISEASES
 from healthy import one_cycle
@@ -75,11 +75,15 @@ def remedied(trial: Trial, change: Mapping[str, Any]) -> Trial | None:
 
 
 def cures(trials: list[Trial], kept: Path, name: Any, given: Pictures) -> list[dict[str, Any]]:
-    """A row a clear disease whose finding has a change: what came back of what was lost."""
+    """A row a clear disease whose finding has a change: what came back of what was lost.
+
+    Of the calibration half the first seed, of the held-out one the first of the second look.
+    """
     rows = []
     for one in trials:
         path = kept / f"{name(one.key)}.pkl.gz"
-        if one.kind != "sick" or one.dose != "clear" or one.seed or not path.exists():
+        first = SECOND_LOOK if half(one.body) == "held-out" else 0
+        if one.kind != "sick" or one.dose != "clear" or one.seed != first or not path.exists():
             continue
         with gzip.open(path, "rb") as file:
             history: History = pickle.load(file)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bodies import look
 from diseases import DISEASES, FRESH, LADDERS, MORE, THIRD
 from rivals import SPEAKS_OF
 from score import PARTS, Score, speaks, wilson
@@ -61,16 +62,19 @@ def cures(rows: list[dict[str, Any]]) -> str:
     """What the change of a finding's remedy brought back of the last training losses."""
     judged = [row for row in rows if row["recovered"] is not None]
     helped = sum(row["recovered"] >= 0.8 for row in judged)
+    second = [row for row in judged if look(int(row["key"].rpartition("/")[2])) == 2]
     lines = [
-        "The first seed of every clear disease whose finding has a change that a recipe can say, trained again with "
-        f"that change: in {helped} of {len(judged)} it brought back 80 % or more of what the last training losses had "
-        "lost against the control.",
+        "The first seed of every clear disease whose finding has a change that a recipe can say, of the calibration "
+        "half and of the second look, trained again with that change: in "
+        f"{helped} of {len(judged)} it brought back 80 % or more of what the last training losses had lost against the "
+        f"control; at the second look in {sum(row['recovered'] >= 0.8 for row in second)} of {len(second)}.",
         "",
         "| disease, body | change | sick | with the change | control | brought back |",
         "|---|---|---|---|---|---|",
     ]
-    for row in judged:
-        _, name, body, _, _ = row["key"].split("/")
+    for row in sorted(judged, key=lambda row: row in second):
+        _, name, body, _, seed = row["key"].split("/")
+        body += ", second look" if look(int(seed)) == 2 else ""
         change = ", ".join(f"{setting} {value}" for setting, value in row["change"].items())
         lines.append(
             f"| {name}, {body} | {change} | {row['sick']:.2f} | {row['cured']:.2f} | {row['control']:.2f} "

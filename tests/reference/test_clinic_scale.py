@@ -49,7 +49,7 @@ def test_growth_is_the_product_of_all_layers_the_first_among_them() -> None:
     assert found.seen["first"] == pytest.approx(2 * math.sqrt(2), rel=0.1)
     assert found.seen["grown"] == pytest.approx(8 * math.sqrt(2), rel=0.15)
     assert found.seen["ratio"] == pytest.approx(4, rel=0.15)  # which alone says nothing: under its limit of 10
-    assert found.seen["decades_a_layer"] == pytest.approx(math.log10(found.seen["grown"]) / 3)
+    assert found.seen["decades_a_layer"] == pytest.approx(math.log10(float(found.seen["grown"])) / 3)
     assert "inputs" in found.says
     assert "3 layers on" in found.says
 

@@ -13,7 +13,7 @@ from turns import Turns
 from workload import LENGTH, LR, ROWS, arguments
 
 import engram
-from engram.models.char_rnn import char_lstm
+from engram.models.char_rnn import char_gru, char_lstm
 from engram.optimizers.adam import adam
 from engram.text.chunks import Chunks
 from engram.training.allocator import keep_freed_memory
@@ -25,7 +25,8 @@ def main() -> None:
     torch.manual_seed(0)
     keep_freed_memory()
     model, vocabulary = chosen.model, chosen.text.vocabulary
-    net = char_lstm(
+    kind = char_lstm if model.kind == "LSTM" else char_gru
+    net = kind(
         vocabulary, hidden_size=model.hidden_size, depth=model.depth, embedding=model.embedding or None, drop=0.0
     )
     parameters = sum(p.numel() for p in net.parameters())
@@ -40,7 +41,7 @@ def main() -> None:
             if chunk.x.shape[1] < LENGTH:
                 continue
             scores, after = net(chunk.x, state)
-            state = tuple(one.detach() for one in after)
+            state = tuple(one.detach() for one in after) if isinstance(after, tuple) else after.detach()
             loss = F.cross_entropy(scores.flatten(0, 1), chunk.y.flatten())
             optimizer.zero_grad()
             loss.backward()

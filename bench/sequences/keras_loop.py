@@ -36,9 +36,11 @@ def main() -> None:
         first = keras.layers.Embedding(vocabulary, model.embedding)
     else:
         first = keras.layers.Lambda(lambda x: keras.ops.one_hot(x, vocabulary))
-    layers = [keras.layers.LSTM(model.hidden_size, return_sequences=True) for _ in range(model.depth)]
+    kind = keras.layers.LSTM if model.kind == "LSTM" else keras.layers.GRU
+    layers = [kind(model.hidden_size, return_sequences=True) for _ in range(model.depth)]
     net = keras.Sequential([keras.Input((LENGTH,), dtype="int32"), first, *layers, keras.layers.Dense(vocabulary)])
-    parameters = net.count_params() + 4 * model.hidden_size * model.depth  # the second biases that torch has
+    missing = 4 * model.hidden_size * model.depth if model.kind == "LSTM" else 0  # the second biases that torch has
+    parameters = net.count_params() + missing
     if parameters != model.parameters(vocabulary):
         raise SystemExit(f"the network has {parameters} parameters")
     net.compile(optimizer=keras.optimizers.Adam(LR), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))

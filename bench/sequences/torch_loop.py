@@ -1,4 +1,4 @@
-"""Plain PyTorch: nn.LSTM, a Dataset of chunks, a DataLoader, Adam, as its documentation writes them.
+"""Plain PyTorch: nn.LSTM or nn.GRU, a Dataset of chunks, a DataLoader, Adam, as its documentation writes them.
 
 documented   nothing is set
 fast         fused Adam; the Dataset hands out whole batches (`__getitems__`), which saves the collating
@@ -41,18 +41,19 @@ class BatchDataset(ChunkDataset):
 
 
 class Writer(nn.Module):
-    """Embedding or one-hot, LSTM, linear."""
+    """Embedding or one-hot, LSTM or GRU, linear."""
 
     def __init__(self, vocabulary: int, model: Model) -> None:
         super().__init__()
         self.vocabulary = vocabulary
         self.embedding = nn.Embedding(vocabulary, model.embedding) if model.embedding else None
-        self.lstm = nn.LSTM(model.embedding or vocabulary, model.hidden_size, model.depth, batch_first=True)
+        kind = nn.LSTM if model.kind == "LSTM" else nn.GRU
+        self.recurrent = kind(model.embedding or vocabulary, model.hidden_size, model.depth, batch_first=True)
         self.linear = nn.Linear(model.hidden_size, vocabulary)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.one_hot(x, self.vocabulary).float() if self.embedding is None else self.embedding(x)
-        output, _ = self.lstm(x)
+        output, _ = self.recurrent(x)
         return self.linear(output)
 
 

@@ -11,17 +11,23 @@ LR = 2e-3
 
 @dataclass(frozen=True)
 class Model:
-    """LSTM layers, one on the other, and a linear head. `embedding` 0 is one-hot input."""
+    """Recurrent layers, one on the other, and a linear head. `embedding` 0 is one-hot input."""
 
     hidden_size: int
     depth: int
     embedding: int
+    kind: str = "LSTM"
+
+    @property
+    def gates(self) -> int:
+        """Blocks of rows in each matrix."""
+        return {"LSTM": 4, "GRU": 3}[self.kind]
 
     def parameters(self, vocabulary: int) -> int:
         """Weights and biases with torch's two biases a gate."""
         width = self.embedding or vocabulary
         inputs = [width] + [self.hidden_size] * (self.depth - 1)
-        layers = sum(4 * self.hidden_size * (one + self.hidden_size + 2) for one in inputs)
+        layers = sum(self.gates * self.hidden_size * (one + self.hidden_size + 2) for one in inputs)
         return vocabulary * self.embedding + layers + vocabulary * (self.hidden_size + 1)
 
 
@@ -30,6 +36,7 @@ MODELS = {
     "2x128-embedding": Model(128, 2, 128),
     "2x512-one-hot": Model(512, 2, 0),
     "2x512-embedding": Model(512, 2, 512),
+    "2x128-one-hot-gru": Model(128, 2, 0, "GRU"),
 }
 
 

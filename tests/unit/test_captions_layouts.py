@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engram.data.captions import picture_folder
+from engram.data.captions import coco as coco_layout
+from engram.data.captions import flickr8k, karpathy, picture_folder, tables
 from engram.data.captions.coco import LARGEST, load_json
 from engram.data.captions.open_captions import open_captions
 from engram.data.captions.source import Captioned, CaptionSource
@@ -216,6 +217,29 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path):
     assert has_note(open_captions(tmp_path), "captions.jsonl line 2 (no image and caption)")
     write(tmp_path / "captions.jsonl", "[" * 100_000 + "\n" + "9" * 5000)
     assert "2 of 2 lines are no captions" in refused(tmp_path)
+
+
+def test_something_must_be_for_training(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption,split\na.jpg,A dog,test\n")
+    pictures(tmp_path, "a")
+    assert "no captions to train on" in refused(tmp_path)
+
+
+def test_a_picture_whose_lines_name_several_splits_is_only_judged_by(tmp_path):
+    rows = ["a.jpg,train,A dog", "a.jpg,test,One dog", "b.jpg,val,A cat", "b.jpg,train,One cat", "c.jpg,train,A bird"]
+    write(tmp_path / "captions.csv", "\n".join(["image,split,caption", *rows, "d.jpg,test,A cow", "d.jpg,val,A cow"]))
+    pictures(tmp_path, *"abcd")
+    source = open_captions(tmp_path)
+    assert said(source.train) == {"c.jpg": ["A bird"]}
+    assert said(source.validation) == {"b.jpg": ["A cat"]}
+    assert said(source.test) == {"a.jpg": ["One dog"], "d.jpg": ["A cow"]}
+    assert has_note(source, "3 pictures in several splits", "d.jpg, a.jpg, b.jpg")
+
+
+@pytest.mark.parametrize("opened", [coco_layout.coco, flickr8k.flickr8k, karpathy.karpathy, tables.table])
+def test_a_layout_that_is_not_there_is_refused(tmp_path, opened):
+    with pytest.raises(UserError, match="holds no"):
+        opened(tmp_path)
 
 
 def test_texts_that_cannot_be_written_are_made_so(tmp_path):

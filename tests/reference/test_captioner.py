@@ -365,3 +365,22 @@ def test_uniform_scores_cost_ln_v() -> None:
     found = caption.losses(net(pictures(), TOKENS), y)
     torch.testing.assert_close(found.cross_entropy, torch.full((B,), math.log(V), dtype=torch.float64))
     assert F.cross_entropy(torch.zeros(1, V), torch.tensor([1])).item() == pytest.approx(math.log(V))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "soft", "hard"])
+def test_recurrent_weights_begin_orthogonal_and_forget_gates_open(kind: str) -> None:
+    def cell(net: Captioner) -> tuple[Tensor, Tensor]:
+        if kind == "lstm":
+            return net.decoder.recurrent.weight_hh_l0, net.decoder.recurrent.bias_ih_l0
+        return net.decoder.cell.weight_hh, net.decoder.cell.bias_ih
+
+    weight, bias = cell(build(kind))
+    for gate in weight.split(H):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(H).double(), rtol=0, atol=1e-6)
+    added = bias - cell(build(kind, forget_bias=0.0))[1]
+    torch.testing.assert_close(added, torch.zeros(4 * H).double().index_fill(0, torch.arange(H, 2 * H), 1.0))
+
+
+def test_the_vanilla_network_begins_orthogonal_too() -> None:
+    weight = build("rnn").decoder.recurrent.weight_hh_l0
+    torch.testing.assert_close(weight @ weight.T, torch.eye(H).double(), rtol=0, atol=1e-6)

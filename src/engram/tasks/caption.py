@@ -4,8 +4,8 @@ The cross-entropy of a caption of n words (`<end>` is one of them) is the mean o
 is no word. That is what is remembered of an example, and a uniform guess makes it ln V. What is minimised may have
 more in it:
 
-    objective = cross-entropy + λ/n Σ_i (1 - Σ_t α_ti)²                             doubly stochastic penalty
-                + λ_r (log p - b) Σ_t log α_{t s_t} (-1) - λ_e mean_t H[α_t]        hard attention
+    objective = cross-entropy + λ/n Σ_i (1 - Σ_t α_ti)²                         doubly stochastic penalty
+                - λ_r (log p - b) Σ_t log α_{t s_t} - λ_e mean_t H[α_t]         hard attention
 
 *Doubly stochastic penalty* (Xu et al. 2015, equation 14, which is for a whole caption; all of the loss is over n here):
 over a sentence every place shall get as much attention as any other. It helps photographs, where something is

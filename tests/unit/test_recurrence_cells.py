@@ -284,8 +284,11 @@ def test_a_look_writes_what_it_found(tmp_path: Path) -> None:
         arrays = dict(file)
     assert arrays["bits"].shape == (len(told["features"]), 1, 6)
     assert arrays["values"].shape == (len(told["shown"]), len(told["passage"]))
-    inside = np.array([piece in "“" for piece in told["passage"]])
-    assert (arrays["values"][0][inside] > 100).all()
+    inside = np.array(text_features.inside_quotes("".join(told["passage"])), bool)
+    assert np.array_equal(arrays["values"][0] > 60, inside)
+    assert told["features"][0]["best"] == first
+    cells = [(one["layer"], one["unit"]) for one in told["shown"]]
+    assert len(set(cells)) == len(cells)
     assert "".join(told["passage"]) in text
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 
-def examine(what: str, /, *, data: str | None = None, level: str = "standard", json: bool = False) -> int:
+def examine(
+    what: str, /, *, data: str | None = None, level: str = "standard", cells: bool = False, json: bool = False
+) -> int:
     """Examine a network: pre-flight checks before training, or everything that can be said of a run.
 
     Causes come before their consequences, otherwise the worst first. Of a run, what training itself found is told too.
@@ -16,6 +18,8 @@ def examine(what: str, /, *, data: str | None = None, level: str = "standard", j
         What it is, or will be, trained on; of a run, the data it was trained on.
     level
         quick, standard or full: how much is checked.
+    cells
+        Of a run that writes: which cell follows what, coloured over the end of its text, or over `--data FILE`.
     json
         One JSON object a finding instead of text.
     """
@@ -24,6 +28,10 @@ def examine(what: str, /, *, data: str | None = None, level: str = "standard", j
     from engram.cli import clinics, findings, printing
 
     path = Path(what)
+    if cells:
+        from engram.cli import cells as insides
+
+        return insides.show(path, data, json=json)
     is_run = path.is_dir() or path.suffix in (".safetensors", ".toml")
     clinic = clinics.of_run(path, data, level) if is_run else clinics.of_network(what, data, level)
     found = clinics.together(clinic.findings, clinics.found_while_training(path) if is_run else [])

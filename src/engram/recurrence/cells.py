@@ -20,6 +20,7 @@ twice: of 12 draws of 2 layers of 64 units over 2,500 characters of Shakespeare 
 knew twice as much of anything as the best of 4 other draws in 0 % of the cases for LSTM and GRU, in 9 % for vanilla
 layers; 1.5 times in 8, 0 and 16 %. Beside a single other draw, twice: 3, 1 and 20 %.
 
+In a text that repeats itself word for word a shift by what is repeated is no control: nothing is called meaningful.
 And a cell that follows nothing listed may follow something else, or take part in what many cells say together.
 
 Karpathy, Johnson, Fei-Fei 2015, arXiv:1506.02078, section 4.2: some 5 % of the cells could be read, by eye; Westfall

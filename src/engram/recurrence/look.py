@@ -2,8 +2,8 @@
 
 Into `probes/`, for the page and for whoever wants the numbers:
 
-    cells.npz     bits, meaningful, learned (F, layers, H); gate (G,), shut, open (G, layers, H); values (K, P), hundred
-                  and twenty-seventh parts of the shown cells along the passage
+    cells.npz     bits, meaningful, learned (F, layers, H); gate (G,), shut, open (G, layers, H); values (K, P), the
+                  shown cells along the passage: above and below their own middle, 127 as far as they mostly go
     cells.json    what these are: the features, the counts, the shown cells, the passage piece by piece
     time.npz      a moment of training a row: step (M,), state (S,), last and mean (M, S, layers, T), gate (G,), largest
                   (M, layers, G), steps (M, layers, N); see `past_gradient` and `spectrum`
@@ -40,7 +40,7 @@ MOST, LEAST = 12_000, 2_000
 """Steps that are read at most, and at least."""
 PASSAGE = 420
 DRAWS, FEW = 4, 640
-"""How often new weights are drawn, where there are so few cells; once where there are more, which vary less together."""
+"""How often new weights are drawn, where there are no more cells; once where there are, since many vary less."""
 SHOWN = 8
 """Cells that are coloured, at most; one that follows nothing comes on top."""
 BACK, SAMPLES = 100, 4
@@ -92,11 +92,28 @@ def look_at_cells(net: CharRNN, spelled: Spelled, folder: Path, *, step: int = 0
     best = np.max([most(cells.reshape(-1, units), told) for cells in controls], axis=0)  # (F,)
     learned = beyond(found, best)
     net.train(was_training)
-    shown = _shown(found, learned)
+    width = net.recurrent.hidden_size
+    best_of = _best(found)
+    shown = _shown(best_of, learned)
+    quiet = _follows_nothing(found)
+    values = reading.cells.reshape(-1, units)
+
+    def cell(f: int, u: int) -> dict[str, Any]:
+        name = found.names[f]
+        return {
+            "layer": u // width,
+            "unit": u % width,
+            "feature": name,
+            "bits": float(found.bits[f, u]),
+            "share": float(found.bits[f, u] / found.entropy[f]),
+            "sign": float(found.sign[f, u]),
+            "learned": bool(learned[f, u]),
+            "profile": profile(values[:, u], told[name]),
+        }
+
     start, stop = _passage(reading, told, [found.names[f] for f, _ in shown])
     shape = (-1, *reading.cells.shape[1:])
     gates = list(reading.gates.shut)
-    quiet = _follows_nothing(found)
     columns = [u for _, u in shown] + ([] if quiet is None else [quiet])
     arrays = {
         "bits": found.bits.reshape(shape).astype(np.float32),
@@ -105,9 +122,8 @@ def look_at_cells(net: CharRNN, spelled: Spelled, folder: Path, *, step: int = 0
         "gate": np.array(gates, dtype="U1"),
         "shut": np.array([reading.gates.shut[name] for name in gates], np.float32).reshape(shape),
         "open": np.array([reading.gates.open[name] for name in gates], np.float32).reshape(shape),
-        "values": np.rint(127 * reading.cells[start:stop].reshape(-1, units)[:, columns].T).astype(np.int8),
+        "values": np.rint(127 * around_middle(values[:, columns])[start:stop].T).astype(np.int8),
     }
-    width = net.recurrent.hidden_size
     content = {
         "step": step,
         "kind": type(net.recurrent).__name__,
@@ -120,8 +136,11 @@ def look_at_cells(net: CharRNN, spelled: Spelled, folder: Path, *, step: int = 0
         "cells": units,
         "meaningful": int(found.meaningful.any(0).sum()),
         "learned": int(learned.any(0).sum()),
-        "features": [_feature(found, learned, best, f) for f in range(len(found.names))],
-        "shown": [_cell(found, learned, reading, told, f, u, width) for f, u in shown]
+        "features": [
+            _feature(found, learned, best, f) | {"best": cell(f, best_of[f]) if f in best_of else None}
+            for f in range(len(found.names))
+        ],
+        "shown": [cell(f, u) for f, u in shown]
         + ([] if quiet is None else [{"layer": quiet // width, "unit": quiet % width, "feature": None}]),
         "passage": [spelled.pieces[place] for place in places[start:stop]],
     }
@@ -211,12 +230,19 @@ def _end_of(net: CharRNN, vocabulary: Vocabulary, text: str) -> Spelled:
     return spelled
 
 
-def _shown(found: Cells, learned: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """For each feature the cell that knows most of it; those that have learned it first, then by what they know."""
-    best: dict[int, tuple[int, int]] = {}
+def _best(found: Cells) -> dict[int, int]:
+    """For each feature that is followed, the cell that knows most of it; what they know of theirs falls."""
+    best: dict[int, int] = {}
     for feature, unit in found.ranking():
-        best.setdefault(feature, (feature, unit))
-    return sorted(best.values(), key=lambda one: not learned[one])[:SHOWN]
+        best.setdefault(feature, unit)
+    return best
+
+
+def _shown(best: dict[int, int], learned: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Features and cells to colour, a cell once; those that have learned theirs first."""
+    ordered = sorted(best.items(), key=lambda one: not learned[one])
+    once = {unit: (feature, unit) for feature, unit in reversed(ordered)}
+    return [one for one in ordered if once[one[1]] == one][:SHOWN]
 
 
 def _follows_nothing(found: Cells) -> int | None:
@@ -253,25 +279,17 @@ def _feature(found: Cells, learned: NDArray[np.bool_], best: NDArray[np.float64]
     }
 
 
-def _cell(
-    found: Cells,
-    learned: NDArray[np.bool_],
-    reading: Reading,
-    told: dict[str, NDArray[np.int64]],
-    f: int,
-    u: int,
-    width: int,
-) -> dict[str, Any]:
-    return {
-        "layer": u // width,
-        "unit": u % width,
-        "feature": found.names[f],
-        "bits": float(found.bits[f, u]),
-        "share": float(found.bits[f, u] / found.entropy[f]),
-        "sign": float(found.sign[f, u]),
-        "learned": bool(learned[f, u]),
-        "profile": profile(reading.cells.reshape(len(reading.places), -1)[:, u], told[found.names[f]]),
-    }
+def around_middle(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, K) above and below each column's median, where 1 is as far as 98 in 100 of its values go at most.
+
+    A cell that is always near -1 but inside names is then coloured in names alone.
+
+    >>> around_middle(np.array([[-1.0], [-1.0], [-1.0], [0.0]])).ravel().tolist()
+    [0.0, 0.0, 0.0, 1.0]
+    """
+    away = values - np.median(values, axis=0)
+    far = np.quantile(np.abs(away), 0.98, axis=0)
+    return np.clip(away / np.where(far > 0, far, np.inf), -1.0, 1.0)
 
 
 def profile(values: NDArray[np.floating], feature: NDArray[np.int64], most: int = 12) -> list[list[float]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engram.clinic import arrays
 from engram.errors import UserError
-from engram.report import ledger, seen_files, surface_file
+from engram.report import captions_file, cells_file, ledger, seen_files, surface_file, time_file
 
 SPLITS = ("validation", "test")
 SEVERITIES = ("critical", "warning", "information")
@@ -69,6 +69,9 @@ class Run:
     around the path of training, as `engram.report.surface_file` does; empty where there are none.
     `filters`, `activations` and `saliency` are pictures of what the network sees, as `engram.report.seen_files` has
     them.
+    Of a recurrent network, `cells` are what its cells follow, `past` how far back its gradient reaches, as
+    `engram.report.cells_file` and `time_file` have them; `written` is what one that writes wrote, oldest first, and
+    `captions` what one that captions said and where it looked, as `captions_file` has them.
     """
 
     folder: Path
@@ -95,6 +98,10 @@ class Run:
     filters: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     activations: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     saliency: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    cells: Mapping[str, Any] = field(default_factory=dict)
+    past: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    written: tuple[Mapping[str, Any], ...] = ()
+    captions: Mapping[str, Any] = field(default_factory=dict)
     heard: float | None = None
     alive: bool = False
     notes: tuple[str, ...] = ()
@@ -205,6 +212,10 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Run:
         filters=_measured(seen_files.filters, folder / "pictures" / "filters.npz", notes),
         activations=_measured(seen_files.activations, folder / "pictures" / "activations.npz", notes),
         saliency=_measured(seen_files.saliency, folder / "pictures" / "saliency.npz", notes),
+        cells=_measured(cells_file.read, folder / "probes" / "cells.npz", notes),
+        past=_measured(time_file.read, folder / "probes" / "time.npz", notes),
+        written=_written(folder / "samples.json", notes),
+        captions=_measured(captions_file.read, folder / "captions.npz", notes),
         heard=heard,
         alive=alive if alive is not None else heard is not None and time.time() - heard < SILENCE,
         **_history(_events(metrics, notes)),
@@ -318,7 +329,7 @@ def _review(path: Path, notes: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _measured(read: Callable[[Path], arrays.Arrays], path: Path, notes: list[str]) -> arrays.Arrays:
+def _measured(read: Callable[[Path], dict[str, Any]], path: Path, notes: list[str]) -> dict[str, Any]:
     try:
         return read(path)
     except FileNotFoundError:
@@ -326,6 +337,20 @@ def _measured(read: Callable[[Path], arrays.Arrays], path: Path, notes: list[str
     except UserError as error:
         notes.append(text(error, limit=300))
         return {}
+
+
+def _written(path: Path, notes: list[str]) -> tuple[Mapping[str, Any], ...]:
+    """Samples of a network that writes: each a `text`, and where they are known a `step`, `prompt`, `temperature`."""
+    content = _text(path, notes)
+    try:
+        rows = json.loads(content) if content else []
+    except ValueError as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return ()
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and isinstance(row.get("text"), str) for row in rows)
+    if not whole:
+        notes.append(f"{path.name} could not be read: it is no list of samples")
+    return tuple(rows) if whole else ()
 
 
 FINDING = {

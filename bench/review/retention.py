@@ -29,7 +29,8 @@ from engram import recipe
 from engram.optimizers import set_lr
 from engram.review.retention import compare_curves
 from engram.review.reviewer import generator
-from engram.training.assemble import Assembled, assemble
+from engram.training.assemble import assemble
+from engram.training.assembled import Assembled
 from engram.training.evaluate import probabilities
 from engram.training.loop import update
 

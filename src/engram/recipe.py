@@ -56,6 +56,7 @@ class Text:
     unit: str = _about("what is read and written a step: character, byte or word", "character")
     chunk: int = _about("steps that a gradient reaches back; 0 is the whole text, full back-propagation", 64)
     overlap: int = _about("steps at the beginning of a chunk that are read again and not counted again", 0)
+    test: float = _about("share of a text's end kept as its test split, where the data brings no splits", 0.05)
     least: int = _about("times a word has to occur to get a number; rarer ones are <unknown> (0: suits the data)", 0)
     longest: int = _about("words of a caption; longer ones are left out and counted", 40)
 
@@ -141,7 +142,7 @@ TASKS = {
     "write": Recipe(
         task="write",
         augment=(),
-        data=Data(path=""),
+        data=Data(path="", validation=0.05),
         model=Choice("char_lstm"),
         optimizer=Choice("adam", {"lr": 2e-3}),
         review=Choice("in_order"),
@@ -188,7 +189,7 @@ def build(settings: Mapping[str, Any], base: Recipe | None = None, *, where: str
     """
     asked = settings.get("task", base.task if base else "classify")
     recipe = base if base is not None and base.task == asked else of_task(str(asked))
-    if base not in (None, recipe, Recipe()):
+    if base is not None and base not in (recipe, Recipe()):
         raise UserError(f"{where}: task {asked} cannot be laid over a recipe of task {base.task}", then="a new recipe")
     for section, changes in _sections(settings, where).items():
         if not section:
@@ -383,6 +384,7 @@ def _check(recipe: Recipe) -> None:
             0 <= recipe.text.overlap < max(1, recipe.text.chunk),
             "from 0 up to text.chunk",
         ),
+        ("text.test", recipe.text.test, 0 <= recipe.text.test < 1, "from 0 up to 1"),
         ("text.least", recipe.text.least, recipe.text.least >= 0, "0 or more"),
         ("text.longest", recipe.text.longest, recipe.text.longest >= 1, "1 or more"),
         ("average", training.average, training.average is None or 0 < training.average < 1, "between 0 and 1, or none"),

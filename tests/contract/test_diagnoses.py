@@ -19,7 +19,7 @@ from engram.cli.settings import split
 from engram.clinic.clinic import LEVELS, Clinic
 from engram.clinic.finding import Remedy
 from engram.clinic.measured import History, Layer, Moment, Probe, Setup
-from engram.training import assemble
+from engram.training import settle
 
 NAMES = registry.names("diagnosis")
 
@@ -99,7 +99,7 @@ def test_changes_are_found() -> None:
 @pytest.mark.parametrize(("name", "place", "change"), CHANGES)
 def test_what_it_says_to_change_can_be_run(name: str, place: int, change: dict[str, object]) -> None:
     laid = recipes.build(change)
-    assemble.check_names(assemble.suited(laid, full_batch=False)[0])
+    settle.check_names(settle.suited(laid, full_batch=False)[0])
     # and the same as words of a command line
     words, settings = split(["train", *shlex.split(Remedy("", change).options)])
     assert words == ["train"]

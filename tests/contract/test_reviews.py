@@ -204,6 +204,9 @@ def test_nothing_starves_over_a_long_run(name, settings, folder):
 def test_the_seed_decides(name, settings, folder):
     first, again, other = (drive(review(name, settings, folder, seed=seed, epochs=2.5)) for seed in (1, 1, 2))
     assert first == again
+    if name == "in_order":
+        assert first == other
+        return
     assert first != other
     flat = [[index for round_ in one[0] for batch in round_ for index in batch] for one in (first, other)]
     assert flat[0] != flat[1]

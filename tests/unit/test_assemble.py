@@ -169,7 +169,7 @@ def same_weights(one, other):
 def test_the_regularizer_s_words_reach_network_step_and_recipe():
     words = "dropout:0.25,l1:1e-2,max_norm:2,label_smoothing:0.1,early_stopping:3,mixup:0.2"
     one = made(regularizer=words, augment="none")
-    assert one.parts.label_smoothing == 0.1
+    assert one.parts.task.smoothing == 0.1
     assert one.parts.patience == 3
     assert one.recipe.augment == ("mixup:0.2",)
     told = [line.value.partition(":")[0] for line in one.decisions if line.setting == "regularizer"]

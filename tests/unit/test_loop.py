@@ -14,6 +14,7 @@ from engram.layers.auxiliary import Scores
 from engram.recipe import Device
 from engram.review import methods
 from engram.review.reviewer import Reviewer, generator
+from engram.tasks.classify import Classify
 from engram.training import device, loop
 from engram.training.events import Ended, Epoch, NotFinite, Step
 
@@ -83,7 +84,7 @@ def weights(state):
 
 
 def test_the_loop_is_the_steps_by_hand():
-    parts, state = run(epochs=2, schedule="cosine", label_smoothing=0.1, clip_norm=0.5)
+    parts, state = run(epochs=2, schedule="cosine", task=Classify(0.1), clip_norm=0.5)
     by_hand = net()
     optimizer = torch.optim.SGD(
         [

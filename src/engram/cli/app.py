@@ -6,7 +6,21 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from engram import __version__
-from engram.cli import compare, data, doctor, evaluate, examine, predict, report, resume, settings, show, trace, train
+from engram.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    examine,
+    predict,
+    report,
+    resume,
+    settings,
+    show,
+    trace,
+    train,
+    write,
+)
 from engram.errors import UserError
 
 app = App(
@@ -23,6 +37,7 @@ for verb in (
     examine.examine,
     trace.trace,
     predict.predict,
+    write.write,
     show.show,
     data.data,
     report.report,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engram.clinic.finding import Finding
     from engram.clinic.measured import Setup
     from engram.recipe import Recipe
-    from engram.training.assemble import Assembled
+    from engram.training.assembled import Assembled
 
 
 def of_network(name: str, data: str | None, level: str) -> "Clinic":

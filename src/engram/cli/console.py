@@ -91,7 +91,7 @@ class ConsoleSink:
         share = row["step"] / total if total else 0.0
         text = (
             f"epoch {row['epoch']:6.2f} {bar(share)} step {row['step']:,}/{total:,}"
-            f"   loss {row['loss']:.4f}   {row['images_per_second']:,.0f} img/s   {self.left(row['step'], total)}"
+            f"   loss {row['loss']:.4f}   {rate(row)}   {self.left(row['step'], total)}"
         )
         if self.live is not None:
             self.show(text)
@@ -109,13 +109,14 @@ class ConsoleSink:
         """A row of the table: what the pass gave."""
         if not self.titled:
             self.titled = True
-            self.say("epoch   train loss   accuracy    valid loss   accuracy      img/s     time", style="bold")
+            unit = rate(row).partition(" ")[2]
+            self.say(f"epoch   train loss   accuracy    valid loss   accuracy  {unit:>9}     time", style="bold")
         validation = row["validation"]
         judged = f"{loss(validation['loss'])}   {100 * validation['accuracy']:6.2f} %" if validation else f"{'':>21}"
-        rate = f"{row['images_per_second']:9,.0f}" if row["images_per_second"] else f"{'':>9}"
+        pace = rate(row).partition(" ")[0]
         self.say(
             f"{row['epoch']:5d}   {loss(row['train']['loss'])}   {100 * row['train']['accuracy']:6.2f} %    {judged}"
-            f"  {rate}  {clock(row['seconds']):>7}{' *' if row['best'] and validation else ''}"
+            f"  {pace:>9}  {clock(row['seconds']):>7}{' *' if row['best'] and validation else ''}"
         )
 
     def finding(self, found: Mapping[str, Any]) -> None:
@@ -188,6 +189,18 @@ def loss(value: float) -> str:
     ('    2.3026', '  3.38e+30')
     """
     return f"{value:10.4f}" if abs(value) < 10_000 else f"{value:10.3g}"
+
+
+def rate(row: Mapping[str, Any]) -> str:
+    """How fast it went, as a row of a step or a pass has it.
+
+    >>> rate({"tokens_per_second": 1234.5}), rate({"images_per_second": 70.0}), rate({})
+    ('1,234 tok/s', '70 img/s', '')
+    """
+    for unit, short in (("images", "img/s"), ("tokens", "tok/s")):
+        if row.get(f"{unit}_per_second"):
+            return f"{row[f'{unit}_per_second']:,.0f} {short}"
+    return ""
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,8 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
     """Assemble the recipe, time a few steps on a copy of the network, and print what would happen."""
     from engram import accounting
     from engram.cli.console import clock
-    from engram.training.assemble import assemble, environment
+    from engram.training.assemble import assemble
+    from engram.training.assembled import environment
 
     assembled = assemble(recipe)
     for decision in (assembled.calibrate_threads("the fastest of those timed"), assembled.calibrate_precision()):

@@ -6,7 +6,8 @@ from typing import Any
 
 from engram.recipe import Recipe
 from engram.study.session import fingerprint
-from engram.training.assemble import Assembled, assemble
+from engram.training.assemble import assemble
+from engram.training.assembled import Assembled
 from engram.training.events import Step
 from engram.training.loop import train as events_of
 

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram.training import evaluate, weights
-from engram.training.assemble import EVALUATION_BATCH
+from engram.training import weights
 from engram.training.session import Session
 
 ORIGIN = "origin.json"
@@ -46,13 +45,8 @@ class StudySession(Session):
             for split, pool in pools.items():
                 if pool is None:
                     continue
-                probability = evaluate.probabilities(
-                    net, pool, self.assembled.views, machine, batch_size=EVALUATION_BATCH
-                )
                 name = f"final_{split}" if which == "final" else split
-                self.evaluations[name] = evaluate.write(
-                    self.path, name, pool, probability, self.assembled.description.classes
-                )
+                self.evaluations[name] = self.assembled.judge(net, self.path, name, pool)
 
     def describe_data(self) -> None:
         """One study, one set of data: its card is `engram data`'s to show."""

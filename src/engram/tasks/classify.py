@@ -11,9 +11,17 @@ The loss of an example is the cross-entropy between its target t and p = softmax
 Szegedy et al. 2016, "Rethinking the Inception architecture", section 7. Zhang et al. 2018, "mixup", equation 1.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from engram.augment.compose import Batch
+from engram.layers.auxiliary import Scores
+from engram.tasks.task import Autocast, Measured
 
 
 def losses(
@@ -57,3 +65,51 @@ def correct(logits: Tensor, y: Tensor) -> Tensor:
     tensor([ True, False])
     """
     return logits.argmax(dim=1) == y
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Naming what an image shows, as the loop asks for it.
+
+    Args:
+        smoothing: share of the target spread evenly over the classes.
+    """
+
+    smoothing: float = 0.0
+
+    def measure(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        y: Tensor,
+        part: slice,
+        *,
+        autocast: Autocast,
+        indices: Tensor | None = None,
+        carried: Any = None,
+    ) -> Measured:
+        """See `Task`. Of a mixed picture, what it shows of the one that is the larger part of it is remembered."""
+        with autocast():
+            given = net(batch.x[part])
+        scores, heads = (given.main, given.auxiliary) if isinstance(given, Scores) else (given, ())
+        other = None if batch.partner is None else y[batch.partner][part]
+        weight = None if batch.weight is None else batch.weight[part]
+
+        def losses_of(logits: Tensor) -> Tensor:
+            return losses(logits, y[part], smoothing=self.smoothing, other=other, weight=weight)
+
+        found = objective = losses_of(scores)
+        for logits in heads:
+            objective = objective + given.weight * losses_of(logits)
+        alone = found.detach()
+        if other is not None and weight is not None:
+            larger = torch.where(weight >= 0.5, y[part], other)
+            alone = losses(scores.detach(), larger, smoothing=self.smoothing)
+        return Measured(objective, found.detach(), alone, correct(scores, y[part]), scores)
+
+    def join(self, carried: Sequence[Any]) -> None:
+        """Nothing goes from one batch to the next."""
+
+    def rank(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        """Accuracy first, then the loss."""
+        return figures["accuracy"], -figures["loss"]

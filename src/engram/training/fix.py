@@ -14,7 +14,7 @@ from engram import recipe as recipes
 from engram.clinic.finding import Finding
 from engram.recipe import Recipe
 from engram.report import page
-from engram.training.assemble import Progress, silent
+from engram.training.assembled import Progress, silent
 from engram.training.session import Run, Sink
 from engram.training.train import train
 

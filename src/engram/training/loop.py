@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engram.augment.compose import Augment
+from engram.augment.compose import Batch
 from engram.averaging import WeightAverage
 from engram.data.pool import Pool
-from engram.layers.auxiliary import Scores
 from engram.optimizers import set_lr
 from engram.regularizers import clip_norm
 from engram.review.reviewer import Reviewer
-from engram.tasks import classify
+from engram.tasks.classify import Classify
+from engram.tasks.task import Measured, Task
 from engram.training.device import Machine
 from engram.training.draws import global_generators, restore_global_generators
 from engram.training.events import Ended, Epoch, Event, NotFinite, Step
@@ -37,13 +37,14 @@ class Parts:
     """
 
     pool: Pool
-    augment: Augment
+    augment: Callable[[Tensor, torch.Generator, torch.dtype], Batch]
     factor: Callable[[int, int], float]
     machine: Machine
     validate: Callable[[nn.Module], dict[str, float] | None]
     accumulate: int = 1
-    label_smoothing: float = 0.0
+    task: Task = field(default_factory=Classify)
     clip_norm: float | None = None
+    clip_value: float | None = None
     patience: int | None = None
     regularize: Callable[[nn.Module], None] | None = None  # adds to the gradients, before they are clipped
     constrain: Callable[[nn.Module, float], None] | None = None  # moves the weights after a step of that rate
@@ -62,6 +63,7 @@ class State:
     judged: int = 0  # the step at which the last pass was measured
     best: dict[str, float] | None = None  # validation figures of the best weights, with their epoch
     stopped: bool = False  # early stopping has ended the run
+    carried: Any = None  # what the task hands from one batch to the next
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))  # this pass: loss, correct, examples
 
     def judged_net(self) -> AbstractContextManager[nn.Module]:
@@ -89,7 +91,7 @@ def train(parts: Parts, state: State) -> Iterator[Event]:
         begin = time.perf_counter()
         for indices, (x, y) in zip(left, parts.pool.batches(left), strict=True):
             lr = set_lr(state.optimizer, parts.factor(state.step, total))
-            seen = update(parts, state, x, y)
+            seen = update(parts, state, x, y, indices)
             if looked_at(state, parts.machine) and broken(state):
                 yield NotFinite(state.step + 1, "loss")
                 return
@@ -113,41 +115,21 @@ class Seen:
     places: Tensor | None = None
 
 
-def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
+def update(parts: Parts, state: State, x: Tensor, y: Tensor, indices: Tensor | None = None) -> Seen:
     """One step on one batch: augment, forward, loss per example, backward, update.
 
     A loss that is not finite leaves the weights as they were (on an accelerator it is noticed within `LOOK_EVERY`
     steps, and then the saved state is what is kept).
     """
     batch = parts.augment(x, state.rng, parts.machine.dtype)
-    other = None if batch.partner is None else y[batch.partner]
     micro = -(-len(y) // parts.accumulate)
-    # of a mixed picture, what it shows of the one that is the larger part of it is remembered
-    own = None if batch.partner is None or batch.weight is None else batch.weight >= 0.5
 
     def share(part: slice) -> tuple[Tensor, Tensor]:  # of the mean loss of the batch, with its graph; and the scores
-        with parts.machine.autocast():
-            given = state.net(batch.x[part])
-        scores, heads = (given.main, given.auxiliary) if isinstance(given, Scores) else (given, ())
-
-        def losses_of(logits: Tensor) -> Tensor:
-            return classify.losses(
-                logits,
-                y[part],
-                smoothing=parts.label_smoothing,
-                other=None if other is None else other[part],
-                weight=None if batch.weight is None else batch.weight[part],
-            )
-
-        losses = objective = losses_of(scores)
-        for logits in heads:
-            objective = objective + given.weight * losses_of(logits)
-        alone = losses.detach()
-        if other is not None and own is not None:
-            larger = torch.where(own[part], y[part], other[part])
-            alone = classify.losses(scores.detach(), larger, smoothing=parts.label_smoothing)
-        measured.append((losses.detach(), alone, classify.correct(scores, y[part])))
-        return state.reviewer.weigh(objective, part).sum() / len(y), scores
+        found = parts.task.measure(
+            state.net, batch, y, part, autocast=parts.machine.autocast, indices=indices, carried=state.carried
+        )
+        measured.append(found)
+        return state.reviewer.weigh(found.objective, part).sum() / len(y), found.scores
 
     def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
         state.optimizer.zero_grad(set_to_none=True)
@@ -158,11 +140,13 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
             total += mean.detach()
         if parts.regularize is not None:
             parts.regularize(state.net)
+        if parts.clip_value is not None:
+            nn.utils.clip_grad_value_(state.net.parameters(), parts.clip_value)
         if parts.clip_norm is not None:
             clip_norm(state.net.parameters(), parts.clip_norm)
         return total
 
-    measured: list[tuple[Tensor, Tensor, Tensor]] = []
+    measured: list[Measured] = []
     stepped = True
     if evaluates_itself(state.optimizer):  # as often as its search wants; the first evaluation counts
         whole = getattr(state.optimizer, "needs_loss", False)
@@ -178,17 +162,19 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor) -> Seen:
             state.totals[0] += loss  # an auxiliary head's may be infinite where the last head's is not
     if stepped and parts.constrain is not None:
         parts.constrain(state.net, state.optimizer.param_groups[0]["lr"])
-    losses, alone, correct = (torch.cat([row[column] for row in measured]) for column in range(3))
-    summed = losses.sum()
+    correct = torch.cat([one.correct for one in measured])
+    remembered = torch.cat([one.remembered for one in measured])
+    summed = torch.cat([one.losses for one in measured]).sum()
+    state.carried = parts.task.join([one.carried for one in measured])
     state.totals[0] += summed
     state.totals[1] += correct.sum()
     state.totals[2] += len(y)
     if state.average is not None:
         state.average.update()
     places = None
-    if own is not None and batch.partner is not None:
-        places = torch.where(own, torch.arange(len(y), device=y.device), batch.partner)
-    return Seen(summed / len(y), alone, correct, places)
+    if batch.weight is not None and batch.partner is not None:  # what is remembered of a mixed picture is of its larger
+        places = torch.where(batch.weight >= 0.5, torch.arange(len(y), device=y.device), batch.partner)
+    return Seen(summed / len(y), remembered, correct > 0.5, places)
 
 
 def broken(state: State) -> bool:
@@ -204,17 +190,12 @@ def judge(parts: Parts, state: State, *, epoch: int) -> Epoch:
     state.judged = state.step
     with state.judged_net() as net:
         validation = parts.validate(net)
-    better = validation is None or state.best is None or rank(validation) > rank(state.best)
+    better = validation is None or state.best is None or parts.task.rank(validation) > parts.task.rank(state.best)
     if better:
         state.best = {"epoch": epoch, "step": state.step, **(validation or train_figures)}
     elif parts.patience is not None and state.best is not None:
         state.stopped = epoch - state.best["epoch"] >= parts.patience
     return Epoch(epoch, state.step, state.optimizer.param_groups[0]["lr"], train_figures, validation, better)
-
-
-def rank(figures: dict[str, float]) -> tuple[float, float]:
-    """What makes weights the better ones: accuracy first, then the loss."""
-    return figures["accuracy"], -figures["loss"]
 
 
 def evaluates_itself(optimizer: torch.optim.Optimizer) -> bool:

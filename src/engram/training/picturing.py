@@ -20,7 +20,8 @@ from engram.errors import UserError
 from engram.landscape import surface
 from engram.landscape.trajectory import Trajectory
 from engram.training import inside
-from engram.training.assemble import Assembled, Progress, assemble, silent
+from engram.training.assemble import assemble
+from engram.training.assembled import Assembled, Progress, silent
 from engram.training.run import RunFolder
 
 Say = Callable[[dict[str, Any]], None]

@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import accounting, atomic
 from engram.clinic.finding import Finding
-from engram.data import card
 from engram.errors import UserError
 from engram.report import live, page
 from engram.review import export, summary
 from engram.training import evaluate, peak, state, telling, weights
-from engram.training.assemble import EVALUATION_BATCH, Assembled, Progress, environment
+from engram.training.assembled import Assembled, Progress, environment
 from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
 from engram.training.loop import train as events_of
 from engram.training.picturing import Picturing
@@ -133,7 +131,8 @@ class Session:
     def look_on(self) -> None:
         """Let the clinic watch from here on, and pictures be taken."""
         self.watch.open(resumed=self.resumed)
-        self.picturing.open(resumed=self.resumed)
+        if self.assembled.pictured:
+            self.picturing.open(resumed=self.resumed)
 
     def lengths(self) -> dict[str, Any]:
         """How long the run is, for the rows that open it."""
@@ -153,26 +152,13 @@ class Session:
         """The data card and the sheet of samples as the network sees them; not again when resuming."""
         if (self.path / "card.json").exists():
             return
-        prepared, source = self.assembled.prepared, self.assembled.source
-        made = card.make_card(prepared, source)
-        self.folder.write_json("card.json", made.to_dict())
-        for warning in made.warnings[:3]:
-            self.say({"event": "notice", "text": str(warning)}, keep=False)
-        sheet = card.sheet_as_seen(prepared, self.assembled.parts.augment, seed=self.assembled.recipe.seed)
-        if sheet is not None:
-            atomic.write(self.path / "pictures" / "samples.png", sheet)
+        self.assembled.describe_data(self.folder, lambda row: self.say(row, keep=False))
 
     def describe_network(self) -> None:
         """Where the network's parameters, work and memory lie, layer by layer; not again when resuming."""
         if (self.path / "network.json").exists():
             return
-        assembled = self.assembled
-        net, shape, slots = assembled.state.net, assembled.description.shape, assembled.optimizer_slots()
-        batch = -(-assembled.state.reviewer.batch_size // assembled.parts.accumulate)
-        costs = accounting.table(net, shape, batches=(batch,))
-        needed = accounting.memory(net, shape, slots=slots).total(batch)
-        step = {"batch": batch, "optimizer": assembled.recipe.optimizer.name, "slots": slots, "bytes": needed}
-        self.folder.write_json("network.json", {**costs, "step": step})
+        self.assembled.describe_network(self.folder)
 
     def follow(self) -> tuple[str, str]:
         """Read the loop's events: log, save, watch the step time. Returns why it ended, and a message."""
@@ -192,7 +178,13 @@ class Session:
                     epoch_examples += event.examples
                     epoch_seconds += event.seconds
                     if now - logged >= LOG_SECONDS or event.step % sparse == 1 % sparse:
-                        self.say({**to_json(event), "images_per_second": examples / computing, "seconds": self.seconds})
+                        self.say(
+                            {
+                                **to_json(event),
+                                f"{assembled.unit}_per_second": examples * assembled.units / computing,
+                                "seconds": self.seconds,
+                            }
+                        )
                         logged, examples, computing = now, 0, 0.0
                     if now - self.saved_at >= assembled.recipe.training.save_every:
                         broken = self.save()
@@ -201,14 +193,15 @@ class Session:
                     if assembled.machine.threads is None and watch.jumped(event.seconds, now):
                         self.recalibrate(event.step)
                 case Epoch():
-                    rate = epoch_examples / epoch_seconds if epoch_seconds else None
-                    row = {**to_json(event), "images_per_second": rate, "seconds": self.seconds}
+                    rate = epoch_examples * assembled.units / epoch_seconds if epoch_seconds else None
+                    row = {**to_json(event), f"{assembled.unit}_per_second": rate, "seconds": self.seconds}
                     broken = state.first_not_finite(assembled.state)
                     if broken is not None:
                         return self.not_finite(NotFinite(event.step, broken))
                     if event.best:
                         self.save_weights("best")
                     self.describe_review()
+                    assembled.after_pass(self.folder, event)
                     self.say(row)
                     self.watch.epoch(event)
                     self.save()
@@ -306,6 +299,7 @@ class Session:
             self.picturing.close(seconds=row["seconds"])
         if (self.path / "weights" / "best.safetensors").exists() and reason != "interrupted":
             self.evaluate()
+            self.assembled.after_run(self.folder, self.best_net())
         self.write_report()
         self.tell(row)
         lines = telling.closing(
@@ -328,12 +322,7 @@ class Session:
         for split, pool in (("validation", prepared.validation), ("test", prepared.test)):
             if pool is None:
                 continue
-            probability = evaluate.probabilities(
-                net, pool, self.assembled.views, self.assembled.machine, batch_size=EVALUATION_BATCH
-            )
-            self.evaluations[split] = evaluate.write(
-                self.path, split, pool, probability, self.assembled.description.classes
-            )
+            self.evaluations[split] = self.assembled.judge(net, self.path, split, pool)
 
     def best_net(self) -> nn.Module:
         """The network with the best weights; the last ones where none were judged yet."""

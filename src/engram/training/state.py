@@ -38,6 +38,7 @@ def save(state: State, path: Path, **more: Any) -> None:
         "best": state.best,
         "stopped": state.stopped,
         "totals": state.totals,
+        "carried": state.carried,
         "more": more,
     }
     atomic.write(path, lambda file: torch.save(content, file))
@@ -64,6 +65,7 @@ def restore(state: State, path: Path) -> dict[str, Any]:
         state.step, state.judged = int(content["step"]), int(content["judged"])
         state.best, state.stopped = content["best"], bool(content["stopped"])
         state.totals.copy_(content["totals"])
+        state.carried = content.get("carried")  # states of before there was such a thing go on too
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(

@@ -9,7 +9,7 @@ import torch
 
 from engram.clinic.finding import Finding
 from engram.layers.auxiliary import PREFIX, AuxiliaryHeads
-from engram.training.assemble import Assembled
+from engram.training.assembled import Assembled
 
 Lines = list[tuple[str, str]]
 
@@ -21,11 +21,10 @@ def header(assembled: Assembled, path: Path) -> Lines:
     splits = [f"{len(prepared.train):,} training"]
     splits += [] if prepared.validation is None else [f"{len(prepared.validation):,} validation"]
     splits += [] if prepared.test is None else [f"{len(prepared.test):,} test"]
-    shape = "x".join(str(side) for side in assembled.description.shape)
     words = next((one.value for one in assembled.decisions if one.setting == "augment"), ",".join(recipe.augment))
     account = assembled.account
     return [
-        ("data", f"{recipe.data.path}: {', '.join(splits)} examples of {len(prepared.classes)} classes, {shape}"),
+        ("data", f"{recipe.data.path}: {', '.join(splits)} {assembled.told_data()}"),
         (
             "model",
             f"{recipe.model.name}: {account.parameters:,} parameters, "
@@ -90,23 +89,25 @@ def closing(
     lines: Lines = [(reason.replace("_", " "), message)] if message else []
     best = assembled.state.best
     if evaluations:
-        shares = ", ".join(f"{split} accuracy {100 * one['accuracy']:.2f} %" for split, one in evaluations.items())
-        lines.append(("result", f"{shares} (weights of epoch {best['epoch'] if best else 0})"))
+        lines.append(
+            ("result", f"{assembled.told_result(evaluations)} (weights of epoch {best['epoch'] if best else 0})")
+        )
     elif best is not None:
-        lines.append(("best", f"accuracy {100 * best['accuracy']:.2f} % in epoch {best['epoch']}"))
-    rates = [row["images_per_second"] for row in rows if row.get("event") == "epoch" and row.get("images_per_second")]
+        lines.append(("best", f"{assembled.told_best(best)} in epoch {best['epoch']}"))
+    per_second = f"{assembled.unit}_per_second"
+    rates = [row[per_second] for row in rows if row.get("event") == "epoch" and row.get(per_second)]
     seconds = next((row["seconds"] for row in reversed(rows) if "seconds" in row), 0.0)
     speed = ""
     if rates:
         gflops = median(rates) * 6 * assembled.account.macs / 1e9
-        speed = f", {median(rates):,.0f} examples/s, {gflops:,.0f} GFLOP/s"
+        speed = f", {median(rates):,.0f} {assembled.unit}/s, {gflops:,.0f} GFLOP/s"
         if assembled.peak_gflops:
             speed += f" ({100 * gflops / assembled.peak_gflops:.0f} % of this machine's matrix products)"
     lines.append(("time", f"{seconds:,.0f} s{speed}"))
     lines += [] if not findings else [("findings", found(findings))]
     lines += [("folder", str(path)), ("report", str(path / "report.html"))]
     done = reason in ("finished", "early_stopping")
-    lines.append(("next", f"engram predict {path} IMAGE" if done else f"engram resume {path}"))
+    lines.append(("next", assembled.next_command.format(path) if done else f"engram resume {path}"))
     return lines
 
 

@@ -9,7 +9,8 @@ from engram import recipe as recipes
 from engram.errors import UserError
 from engram.recipe import Recipe
 from engram.training import trackio
-from engram.training.assemble import Progress, assemble, silent
+from engram.training.assemble import assemble
+from engram.training.assembled import Progress, silent
 from engram.training.run import RunFolder, default_path
 from engram.training.session import Run, Session, Sink
 

@@ -18,7 +18,7 @@ from engram.clinic.measured import Moment, Setup
 from engram.clinic.probe import UNIT_SAMPLES
 from engram.clinic.probe_data import spread
 from engram.errors import UserError
-from engram.training.assemble import Assembled
+from engram.training.assembled import Assembled
 from engram.training.events import Epoch, Step
 from engram.training.run import RunFolder
 

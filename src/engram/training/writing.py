@@ -1,0 +1,333 @@
+"""Learning to write: a recipe with everything built from it, and what such a run tells of itself."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engram import accounting, atomic, initializers, models, registry, regularizers, schedules
+from engram.augment.compose import Batch
+from engram.data.text_pool import IGNORED, TextPool
+from engram.data.texts import Texts, open_texts, split_off
+from engram.decision import Decision
+from engram.errors import UserError
+from engram.recipe import Recipe
+from engram.tasks import write as task
+from engram.tasks.write import Write
+from engram.text.chunks import Chunks
+from engram.text.likelihood import Likelihood
+from engram.text.vocabulary import UNKNOWN, Bytes, Characters, Vocabulary, Words
+from engram.text.writing import write
+from engram.training import device, loop
+from engram.training.assembled import Assembled, Progress, Say, set_up, silent
+from engram.training.device import Machine
+from engram.training.events import Epoch
+from engram.training.run import RunFolder
+from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, suited
+from engram.training.weights import Description, load_into
+
+JUDGED_ROWS, JUDGED_ROW = 64, 1000
+"""Rows in which a split is judged, at most, and tokens of each, at least: every row begins without a memory."""
+
+JUDGED_CHUNK = 256  # the state is carried, so that the length changes nothing but the speed
+SAMPLE, TEMPERATURE = 400, 0.8  # tokens written after a pass, and how
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """A text in tokens, split and cut into chunks.
+
+    Args:
+        characters: of each split.
+    """
+
+    train: TextPool
+    validation: TextPool | None
+    test: TextPool | None
+    vocabulary: Vocabulary
+    characters: Mapping[str, int]
+    classes: tuple[str, ...] = ("text",)
+    unreadable: tuple[Any, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.train.shape
+
+
+class Writing(Assembled):
+    """A run that learns to go on with a text."""
+
+    unit = "tokens"
+    pictured = False
+    next_command = "engram write {}"
+
+    @property
+    def units(self) -> int:  # type: ignore[override]
+        return self.prepared.train.chunks.stride
+
+    def describe_data(self, folder: RunFolder, say: Say) -> None:
+        """How long the text is, and what it is made of."""
+        prepared, chunks = self.prepared, self.prepared.train.chunks
+        pools = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+        card = {
+            "task": "write",
+            "source": self.source.path,
+            "kind": self.source.kind,
+            "splits": {name: prepared.characters[name] for name, pool in pools.items() if pool is not None},
+            "unit": prepared.vocabulary.unit,
+            "vocabulary": len(prepared.vocabulary),
+            "tokens": len(chunks.tokens),
+            "rows": chunks.rows,
+            "chunk": chunks.length,
+            "overlap": chunks.overlap,
+            "left_over": chunks.left_over,
+            "notes": list(self.source.notes),
+        }
+        folder.write_json("card.json", card)
+        for note in self.source.notes:
+            say({"event": "notice", "text": note})
+
+    def describe_network(self, folder: RunFolder) -> None:
+        """Parameters and multiply-adds a token; what it takes beside is for the report of images."""
+
+    def judge(self, net: nn.Module, path: Path, split: str, pool: TextPool) -> dict[str, Any]:
+        """See `Assembled`."""
+        of = split.removeprefix("final_")
+        found = told(measure(net, pool, self.machine), self.prepared.characters[of])
+        (path / "evaluation").mkdir(exist_ok=True)
+        atomic.write(path / "evaluation" / f"{split}.json", json.dumps(found))
+        return found
+
+    def after_pass(self, folder: RunFolder, event: Epoch) -> None:
+        """A sample of what the network writes now, in `samples.json`."""
+        file = folder.path / "samples.json"
+        try:
+            samples = [one for one in json.loads(file.read_text(encoding="utf-8")) if one["step"] < event.step]
+        except (OSError, ValueError, TypeError, KeyError):
+            samples = []
+        with self.state.judged_net() as net:
+            samples.append(sample(net, self.prepared.vocabulary, event, seed=self.recipe.seed))
+        folder.write_json("samples.json", samples)
+
+    def told_data(self) -> str:
+        prepared = self.prepared
+        told = f"{sum(prepared.characters.values()):,} characters, {len(prepared.vocabulary)} different {self.words}"
+        return f"chunks of {prepared.train.chunks.length} {self.words}; {told}"
+
+    def told_best(self, figures: Mapping[str, float]) -> str:
+        return f"{figures['loss']:.4f} nats a {self.prepared.vocabulary.unit}"
+
+    @property
+    def words(self) -> str:
+        """What tokens are, in words."""
+        return f"{self.prepared.vocabulary.unit}s"
+
+    def told_result(self, evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+        shown = [
+            f"{split} {one['nats_per_character']:.4f} nats ({one['bits_per_character']:.4f} bits) a character"
+            for split, one in evaluations.items()
+        ]
+        return ", ".join(shown)
+
+
+def assemble_writing(recipe: Recipe, progress: Progress = silent, *, resuming: bool = False) -> Writing:
+    """Build a run that writes, in the order in which mistakes are cheapest to find.
+
+    Raises:
+        UserError: something in the recipe cannot be had.
+    """
+    full_batch = registry.find("optimizer", recipe.optimizer.name).facts.get("full_batch", False)
+    recipe, decisions = suited(recipe, full_batch=full_batch)
+    check_names(recipe)
+    refuse_of_pictures(recipe)
+    if full_batch and recipe.text.chunk:
+        raise UserError(f"{recipe.optimizer.name} takes the whole text at once", then="--text.chunk 0")
+    recipe, more = laid_out(recipe)
+    decisions += more
+    target, _ = device.find_device(recipe.device.name)
+    texts = split_off(open_texts(recipe.data.path), validation=recipe.data.validation, test=recipe.text.test)
+    if recipe.data.limit is not None:
+        texts = replace(texts, train=texts.train[: recipe.data.limit])
+    vocabulary = vocabulary_of(texts, recipe)
+    prepared = prepare_text(texts, vocabulary, recipe, target)
+    torch.manual_seed(recipe.seed)
+    net = models.build_writer(recipe.model.name, vocabulary=len(vocabulary), settings=recipe.model.settings)
+    if not resuming:
+        decisions += first_weights(net, recipe)
+    account = accounting.account(net, (1,), dtype=torch.int64)
+    regularization = regularizers.build(recipe.regularizer, net)
+    decisions += [Decision("regularizer", line, "asked for") for line in regularization.changes]
+    reviewer = build_reviewer(recipe, prepared.train, prepared.train.chunks.rows)
+    machine, state = set_up(net, recipe, reviewer, dimensions=1)
+
+    def validate(judged: nn.Module) -> dict[str, float] | None:
+        if prepared.validation is None:
+            return None
+        found = measure(judged, prepared.validation, machine)
+        return {"loss": found.likelihood.nats_per_token, "accuracy": found.right / found.likelihood.tokens}
+
+    parts = loop.Parts(
+        pool=prepared.train,
+        augment=as_it_is,
+        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
+        machine=machine,
+        validate=validate,
+        accumulate=recipe.training.accumulate,
+        task=Write(prepared.train.chunks.stride, prepared.train.chunks.rows, recipe.training.label_smoothing),
+        clip_norm=recipe.training.clip_norm,
+        clip_value=recipe.training.clip_value,
+        patience=recipe.training.patience,
+        regularize=regularization.regularize if recipe.regularizer else None,
+        constrain=regularization.constrain if recipe.regularizer else None,
+    )
+    description = Description(
+        model=recipe.model.name,
+        settings=dict(recipe.model.settings),
+        classes=(),
+        shape=prepared.shape,
+        stored_shape=prepared.shape,
+        mean=(),
+        std=(),
+        data=str(Path(recipe.data.path).name),
+        task="write",
+        vocabulary=vocabulary.to_dict(),
+    )
+    decisions += machine.decisions
+    return Writing(recipe, texts, prepared, machine, parts, state, seen, description, account, decisions)
+
+
+def as_it_is(x: Tensor, rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Batch:
+    """Tokens are not changed on their way into the network."""
+    return Batch(x)
+
+
+def seen(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Tokens as the network sees them: as they are."""
+    return [x]
+
+
+def refuse_of_pictures(recipe: Recipe) -> None:
+    """Refuse settings that only pictures have.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name, words in (("augment", recipe.augment), ("views", recipe.views), ("auxiliary.at", recipe.auxiliary.at)):
+        given = [word for word in words if word not in ("auto", "none")]
+        if given:
+            raise UserError(f"{name} {','.join(given)} is for pictures", allowed="none", then=f"--{name} none")
+
+
+def vocabulary_of(texts: Texts, recipe: Recipe) -> Vocabulary:
+    """What the training text is made of; with `<unknown>` where other splits hold more, or rare words are left out."""
+    unit, least = recipe.text.unit, recipe.text.least or 1
+    if unit == "byte":
+        return Bytes()
+    if unit == "word":
+        return Words.of(texts.train, at_least=least, style="text", special=(UNKNOWN,))
+    known = set(texts.train)
+    more = set((texts.validation or "") + (texts.test or "")) - known
+    return Characters.of(texts.train, special=(UNKNOWN,) if more else ())
+
+
+def prepare_text(texts: Texts, vocabulary: Vocabulary, recipe: Recipe, target: torch.device) -> PreparedText:
+    """The splits in tokens, cut as the recipe says.
+
+    Raises:
+        UserError: a text too short for its rows.
+    """
+    pools: dict[str, TextPool | None] = {}
+    characters: dict[str, int] = {}
+    for split in ("train", "validation", "test"):
+        text = getattr(texts, split)
+        characters[split] = len(text or "")
+        if not text:
+            pools[split] = None
+            continue
+        tokens = torch.tensor(vocabulary.encode(text), dtype=torch.int64)
+        if split == "train":
+            rows = min(recipe.training.batch_size, len(tokens) - 1)
+            columns = (len(tokens) - 1) // max(1, rows)
+            chunk = min(recipe.text.chunk or columns, max(1, columns))
+            pools[split] = TextPool(
+                Chunks(tokens, rows=rows, length=chunk, overlap=min(recipe.text.overlap, chunk - 1)), target
+            )
+        else:
+            rows = max(1, min(JUDGED_ROWS, len(tokens) // JUDGED_ROW))
+            pools[split] = TextPool(Chunks(tokens, rows=rows, length=JUDGED_CHUNK), target)
+    train = pools["train"]
+    assert train is not None
+    return PreparedText(train, pools["validation"], pools["test"], vocabulary, characters)
+
+
+def first_weights(net: nn.Module, recipe: Recipe) -> list[Decision]:
+    """Give the network the weights that the recipe begins with, in place.
+
+    Raises:
+        UserError: weights of another network, or an initializer that measures pictures.
+    """
+    if recipe.weights is not None:
+        load_into(net, Path(recipe.weights))
+        return [Decision("weights", recipe.weights, "asked for")]
+    words = own_removed(recipe.initializer)
+    if initializers.needs_batch(words):
+        raise UserError(f"initializer {','.join(words)} measures pictures", then="--initializer own")
+    return [Decision("initializer", line, "asked for") for line in initializers.apply(net, words, batch=None)]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What reading a split through gave: its likelihood, and how many tokens had the largest score."""
+
+    likelihood: Likelihood
+    right: int
+
+
+@torch.inference_mode()
+def measure(net: nn.Module, pool: TextPool, machine: Machine) -> Read:
+    """Read a split in its rows, the state carried from chunk to chunk, and foresee every token of it once."""
+    net.eval()
+    chunks, state = pool.chunks, None
+    total, right, tokens = torch.zeros((), dtype=torch.float64, device=pool.device), 0, 0
+    for x, y in pool.batches(torch.arange(len(pool)).split(chunks.rows)):
+        with machine.autocast():
+            scores, state = net(x, state)
+        counted = y != IGNORED
+        # rows end together: the last chunk is as long as any row of it
+        total += task.losses(scores, y).double().mul(counted.sum(1)).sum()
+        right += int((scores.argmax(2) == y).sum())
+        tokens += int(counted.sum())
+    return Read(Likelihood(float(total), tokens, tokens), right)
+
+
+def told(found: Read, characters: int) -> dict[str, Any]:
+    """The figures of a split, for people and for `evaluation/`.
+
+    Args:
+        characters: that the split has; those of the tokens left over at its end, and its first, are not foreseen.
+    """
+    likelihood = found.likelihood
+    share = likelihood.tokens / max(1, likelihood.tokens + 1)
+    whole = Likelihood(likelihood.total, likelihood.tokens, max(1, round(characters * share)))
+    return {
+        "task": "write",
+        "examples": likelihood.tokens,
+        "characters": whole.characters,
+        "loss": likelihood.nats_per_token,
+        "accuracy": found.right / likelihood.tokens,
+        "nats_per_character": whole.nats_per_character,
+        "bits_per_character": whole.bits_per_character,
+        "perplexity": likelihood.perplexity,
+    }
+
+
+def sample(net: nn.Module, vocabulary: Vocabulary, event: Epoch, *, seed: int) -> dict[str, Any]:
+    """What the network writes after a pass, with a generator of its own, so that training draws as without it."""
+    where = next(net.parameters()).device
+    rng = torch.Generator(device=where).manual_seed(seed + event.step)
+    text = "".join(write(net, vocabulary, length=SAMPLE, rng=rng, temperature=TEMPERATURE))
+    return {"step": event.step, "epoch": event.epoch, "prompt": "", "temperature": TEMPERATURE, "text": text}

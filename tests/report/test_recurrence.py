@@ -42,7 +42,7 @@ def cells_files(folder: Path, passage: str = 'He "says" so.\nNo.', **changes: An
     profile = [[1.0, -0.5], [2.0, 0.0], [3.0, 0.5]]
     told = {
         "step": 9, "kind": "LSTM", "layers": 2, "units": 4, "read": 4000, "alarms": 0.05, "shifts": 39, "draws": 4,
-        "cells": 8, "meaningful": 1, "learned": 1, "passage": list(passage),
+        "cells": 8, "meaningful": 1, "learned": 1, "readable": 1, "passage": list(passage),
         "features": [{"name": FEATURES[0], **line, "best": best}, {"name": FEATURES[1], **line, "best": None}],
         "shown": [best, cell("position in line", 2, learned=False, profile=profile), cell(None, 3)],
     }  # fmt: skip

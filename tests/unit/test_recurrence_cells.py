@@ -279,6 +279,7 @@ def test_a_look_writes_what_it_found(tmp_path: Path) -> None:
     assert first["profile"][0][1] < -0.8
     assert first["profile"][1][1] > 0.8
     assert told["cells"] == 6
+    assert told["readable"] >= 1
     assert told["meaningful"] >= told["learned"] >= 1
     with np.load(tmp_path / "probes" / "cells.npz", allow_pickle=False) as file:
         arrays = dict(file)

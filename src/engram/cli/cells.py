@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MARKS = "=-.+#"
 """Far below the cell's own middle, below, about it, above, far above."""
 LEVELS = (-0.6, -0.2, 0.2, 0.6)
-COLOURS = ("black on #f08a4b", "black on #f8cba8", "", "black on #b7d0f7", "black on #6b9df0")
+COLOURS = ("#101215 on #f08a4b", "#101215 on #f8cba8", "", "#101215 on #b7d0f7", "#101215 on #6b9df0")
 NEWLINE = "↵"
 
 
@@ -135,7 +135,9 @@ def _print(told: Mapping[str, Any], values: Sequence[Sequence[float]], where: st
         "the best cell of the same layers untrained does.\n"
     )
     coloured = screen.is_terminal and not screen.no_color
-    if not coloured:
+    if coloured:
+        screen.print("Blue is above the cell's own middle, orange below.\n")
+    else:
         names = "far below its own middle, below, about it, above, far above"
         screen.print(f"Under the text, what a cell holds: {plain(MARKS)}   ({names})\n")
     for cell, row in zip(told["shown"], values, strict=True):

@@ -43,6 +43,8 @@ DRAWS, FEW = 4, 640
 """How often new weights are drawn, where there are no more cells; once where there are, since many vary less."""
 SHOWN = 8
 """Cells that are coloured, at most; one that follows nothing comes on top."""
+READABLE = 0.5
+"""Share of a feature's entropy from which a cell shows it to the eye."""
 BACK, SAMPLES = 100, 4
 """Steps that the gradient is followed back, in how many stretches of the text."""
 
@@ -136,6 +138,7 @@ def look_at_cells(net: CharRNN, spelled: Spelled, folder: Path, *, step: int = 0
         "cells": units,
         "meaningful": int(found.meaningful.any(0).sum()),
         "learned": int(learned.any(0).sum()),
+        "readable": int((found.bits >= READABLE * found.entropy[:, None]).any(0).sum()),
         "features": [
             _feature(found, learned, best, f) | {"best": cell(f, best_of[f]) if f in best_of else None}
             for f in range(len(found.names))

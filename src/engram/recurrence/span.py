@@ -6,8 +6,9 @@ The horizon of a gradient says what can be learned quickly; this says what is. E
 seed, with fresh sequences at every step, so that nothing can be learned by heart; the held-out ones are the same all
 along. Training ends early where the span is solved. More steps move the border: what is said is said of so many steps.
 
-Seconds on one core of a CPU, 32 units, adding, 900 steps at most: see `bench/`. Adam at 3e-3 and a gradient whose norm
-is clipped at 1 are what all three learn with.
+Adam at 3e-3 and a gradient whose norm is clipped at 1 are what all three learn with. Adding with 32 units, 900 steps at
+most, seed 0, 2 to 25 s a span on one core: vanilla layers learn 10 and not 20, an LSTM (forget bias 0) 30 and not 60, a
+GRU all up to 100, in 650 steps.
 
 Hochreiter and Schmidhuber 1997, section 5.4; Le, Jaitly, Hinton 2015, arXiv:1504.00941, section 4.1 (longer and longer
 sequences); Arjovsky, Shah, Bengio 2016, arXiv:1511.06464, section 4.1.

@@ -24,7 +24,7 @@ ARRAYS = {
 }
 TOLD = {
     "step": int, "kind": str, "layers": int, "units": int, "read": int, "alarms": float, "shifts": int, "draws": int,
-    "cells": int, "meaningful": int, "learned": int, "features": list, "shown": list, "passage": list,
+    "cells": int, "meaningful": int, "learned": int, "readable": int, "features": list, "shown": list, "passage": list,
 }  # fmt: skip
 FEATURE = {
     "name": str, "entropy": float, "threshold": float, "untrained": float, "largest": float, "meaningful": int,

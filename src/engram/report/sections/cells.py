@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from engram.report.markup import Markup, join, table, tag
@@ -16,8 +15,6 @@ TITLE = "Cells that mean something"
 
 CUTS = (0.15, 0.45, 0.75)
 """Of a cell's distance from its own middle: from where on it is coloured, more, and most."""
-READABLE = 0.5
-"""Share of a feature's entropy from which a cell shows it to the eye."""
 QUOTED = 36
 """Characters of a stretch that the text alternative quotes."""
 NEWLINE = "↵"
@@ -43,7 +40,7 @@ def section(run: Run) -> Markup | None:
     )
     return join(
         [
-            tag("p", _counts(told, run.cells["bits"])),
+            tag("p", _counts(told)),
             _features(told),
             key,
             tag("div", *figures, class_="passages"),
@@ -52,12 +49,11 @@ def section(run: Run) -> Markup | None:
     )
 
 
-def _counts(told: Mapping[str, Any], bits: NDArray[Any]) -> str:
+def _counts(told: Mapping[str, Any]) -> str:
     cells, some = told["cells"], told["meaningful"]
     layers = plural(told["layers"], "layer")
     nothing = cells - some
-    halves = [bits[row] >= READABLE * one["entropy"] for row, one in enumerate(told["features"]) if one["entropy"] > 0]
-    plain = int(np.any(halves, axis=0).sum()) if halves else 0
+    plain = told["readable"]
     readable = f"{plural(plain, 'cell')} {'knows' if plain == 1 else 'know'}"
     return (
         f"{count(nothing)} of the {count(cells)} cells ({percent(nothing / max(cells, 1), 0)}; {layers} of "

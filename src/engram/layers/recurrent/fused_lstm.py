@@ -20,8 +20,9 @@ steps at once. tanh is three times as dear as σ on the CPU and is 2 σ(2 x) - 1
 cell that is kept, and σ does for all; in float32 that is wrong by up to 1e-7. The gradient of a gradient is taken
 through the equations themselves.
 
-Helps: with tokens; a layer of 128 units over 65 characters took 0.87 of the time of oneDNN's, which torch runs. Hurts:
-with any other input, where oneDNN is quicker; from some 500 units on, where nearly all is matrix products.
+Helps: with tokens; a layer of 128 units over 65 characters took 0.86 of the time of oneDNN's, which torch runs, on an
+idle machine, 0.91 on a busy one. Hurts: with any other input, where oneDNN is quicker; from some 500 units on, where
+nearly all is matrix products.
 
 Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; products taken together: Appleyard, Kočiský,
 Blunsom 2016, Optimizing performance of recurrent neural networks on GPUs, arXiv:1604.01946, section 3.

@@ -97,6 +97,14 @@ def test_frozen_it_stays_as_it_is_while_the_rest_trains() -> None:
         assert torch.equal(value, before[name]), name
 
 
+def test_heads_on_the_way_are_left_out() -> None:
+    encoder = build_encoder("googlenet", (3, 64, 64))
+    whole = models.build("googlenet", shape=(3, 64, 64), num_classes=4).state_dict()
+    assert any(name.startswith("auxiliary") for name in whole)
+    assert not any(name.startswith("auxiliary") for name in encoder.net.state_dict())
+    take_encoder(encoder, whole)
+
+
 def test_not_frozen_it_is_fine_tuned() -> None:
     net = captioner_soft_attention(9, shape=(3, SIDE, SIDE), encoder="resnet20").train()
     net(pictures(), torch.tensor([[1, 4], [1, 5]])).scores.square().sum().backward()

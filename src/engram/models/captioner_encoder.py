@@ -77,8 +77,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L, D)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            x = self.net(images) if self.layer is None else _until(self.net, self.layer, images)  # (B, D, h, w)
+        x = self.net(images) if self.layer is None else _until(self.net, self.layer, images)  # (B, D, h, w)
         if tuple(x.shape[2:]) != self.size:
             raise UserError(
                 f"pictures of {tuple(images.shape[2:])} pixels give a map of {tuple(x.shape[2:])}",

@@ -1,7 +1,7 @@
 """What the clinic costs: CPU time of a training step without it, with it, and of the steps at which it measures.
 
-    python bench/clinic/cost.py measure [--rounds 30]      adds nothing, replaces bench/results/clinic_cost.json
-    python bench/clinic/cost.py table                      the same as Markdown
+    python bench/clinic/cost.py measure [--rounds 30] [--only NAME]   into bench/results/clinic_cost.json
+    python bench/clinic/cost.py table                                 the same as Markdown
 
 One step in ten, fifty or five hundred measures, so the mean of a few hundred steps would drown in a shared machine's
 noise. Instead four kinds of step take turns, each after one that is not timed, in a new order each round: without the
@@ -86,19 +86,22 @@ class Bench:
         return seconds
 
 
-def measure(rounds: int) -> None:
+def measure(rounds: int, only: str | None) -> None:
+    """Every case anew, or one and the others as they were; each says when it was measured."""
     torch.set_num_threads(1)
-    results: dict[str, Any] = {
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if only else {"cases": {}}
+    when = {
         "command": f"python {shlex.join(sys.argv)}",
         "commit": subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip(),
         "machine": {"processor": describe_processor(), "threads": 1, "torch": torch.__version__},
         "rounds": rounds,
-        "cases": {},
     }
     order = random.Random(0)
     for name, (shape, batch) in CASES.items():
+        if only not in (None, name):
+            continue
         bench = Bench(name, shape, batch)
         bench.step(None)
         seconds: dict[str, list[float]] = {}
@@ -109,7 +112,7 @@ def measure(rounds: int) -> None:
         for level in LEVELS:
             seconds[f"preflight {level}"] = [bench.preflight(level) for _ in range(3)]
         medians = {one: statistics.median(times) for one, times in seconds.items()}
-        results["cases"][name] = {"batch": batch, "seconds": medians, "levels": costs(medians)}
+        results["cases"][name] = {**when, "batch": batch, "seconds": medians, "levels": costs(medians)}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(name, json.dumps(results["cases"][name]["levels"], indent=1), flush=True)
 
@@ -148,8 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("measure", "table"))
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", choices=CASES)
     given = parser.parse_args()
-    measure(given.rounds) if given.what == "measure" else table()
+    measure(given.rounds, given.only) if given.what == "measure" else table()
 
 
 if __name__ == "__main__":

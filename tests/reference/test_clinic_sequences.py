@@ -19,6 +19,7 @@ from engram.clinic.probe import run_probe
 from engram.clinic.subject import Subject, foreseen
 from engram.errors import UserError
 from engram.models.char_rnn import CharRNN, char_lstm
+from engram.review.ledger import Ledger
 
 V, T = 12, 16
 PADDING = 0
@@ -322,6 +323,18 @@ def test_recurrent_networks_are_differentiated_without_cudnn(numbers: Tensor, mo
         used.clear()
     run_probe(nn.Sequential(nn.Flatten(), nn.Linear(18, 2)), numbers, y, num_classes=2)
     assert used == {True}  # others keep it
+
+
+def test_a_text_has_no_label_that_could_be_wrong() -> None:
+    measure = registry.find("diagnosis", "label_errors").facts["measure"]
+    ledger = Ledger(200)
+    ledger.visits += 9
+    ledger.recall += 1
+    ledger.smoothed += torch.linspace(0.01, 0.05, 200)
+    ledger.smoothed[:8], ledger.recall[:8] = 4.0, 0
+    x, y, facts = torch.zeros(8, 2), torch.zeros(8, dtype=torch.long), {"ledger": ledger}
+    assert measure(Subject(nn.Linear(2, 2), x, y, num_classes=2, facts=facts)) is not None
+    assert measure(Subject(nn.Linear(2, 2), x, y[:, None], num_classes=2, facts=facts)) is None
 
 
 def test_scores_by_place_are_told_from_scores_by_example() -> None:

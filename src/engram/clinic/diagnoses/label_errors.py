@@ -58,6 +58,8 @@ SMALLEST = 1e-6
 def suspects(subject: Subject) -> Mapping[str, Any] | None:
     """Of `subject.facts["ledger"]`: how many are suspects, the worst by name, and how far the groups lie apart."""
     ledger = subject.facts.get("ledger")
+    if subject.y.ndim != 1:
+        return None  # a text has many labels, and what it costs on average says of none that it is wrong
     return None if not isinstance(ledger, Ledger) else ranked(ledger, subject.facts.get("names"))
 
 

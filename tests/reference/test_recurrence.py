@@ -102,6 +102,17 @@ def test_a_look_back_leaves_the_network_as_it_was() -> None:
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_frozen_layers_have_a_past_as_well() -> None:
+    torch.manual_seed(5)
+    net = char_gru(4, hidden_size=3, depth=1)
+    tokens = torch.randint(4, (2, 6))
+    free = past_gradient(net, tokens[:, :-1], tokens[:, 1:]).last["h"]
+    np.testing.assert_array_equal(
+        past_gradient(net.requires_grad_(False), tokens[:, :-1], tokens[:, 1:]).last["h"], free
+    )
+    assert free.min() > 0
+
+
 def test_what_has_no_stack_is_refused() -> None:
     for net in (nn.Linear(1, 1), nn.ModuleList([RNN(1, 2), RNN(1, 2)])):
         with pytest.raises(UserError, match="recurrent stack"):

@@ -48,7 +48,7 @@ def test_cells_are_ranked_and_the_passage_is_marked(run: Path, capsys: pytest.Ca
     assert app.dispatch(["examine", str(run), "--cells"]) == 0
     said = capsys.readouterr().out
     assert "LSTM, 2 layers of 6 units; read" in said
-    assert "the held-out end of play.txt" in said
+    assert "the held-out part of play.txt" in said
     assert re.search(r"\d+ of 12 cells follow none of these measurably", said)
     assert re.search(r"^after a newline +layer \d, cell \d", said, re.MULTILINE)
     lines = said.splitlines()

@@ -52,12 +52,13 @@ def show(path: Path, data: str | None, *, json: bool = False) -> int:
 
 
 def passage(path: Path, data: str | None) -> tuple[str, str]:
-    """The text to read, and what it is: a file, or the end of the run's own text, which was held out.
+    """The text to read, and what it is: a file, or the validation split of the run's own text.
 
     Raises:
         UserError: there is none.
     """
     from engram import recipe as recipes
+    from engram.data.texts import open_texts, split_off
     from engram.errors import UserError
     from engram.text.read import read
 
@@ -65,13 +66,12 @@ def passage(path: Path, data: str | None) -> tuple[str, str]:
         return read(data), data
     recipe = recipes.load(path / "recipe.toml")
     file = Path(recipe.data.path)
-    if not file.is_file():
-        raise UserError(
-            f"{path} was trained on {file}, which is no file here", then=f"engram examine {path} --cells --data FILE"
-        )
-    text = read(file)
-    held_out = text[len(text) - round(recipe.data.validation * len(text)) :]
-    return (held_out, f"the held-out end of {file.name}") if held_out else (text, f"the end of {file.name}")
+    if not file.exists():
+        other = f"engram examine {path} --cells --data FILE"
+        raise UserError(f"{path} was trained on {file}, which is not there", then=other)
+    texts = split_off(open_texts(file), validation=recipe.data.validation, test=recipe.text.test)
+    held_out = texts.validation or texts.test
+    return (held_out, f"the held-out part of {file.name}") if held_out else (texts.train, f"the end of {file.name}")
 
 
 def marks(values: Sequence[float]) -> str:

@@ -59,6 +59,7 @@ class Text:
     test: float = _about("share of a text's end kept as its test split, where the data brings no splits", 0.05)
     least: int = _about("times a word has to occur to get a number; rarer ones are <unknown> (0: suits the data)", 0)
     longest: int = _about("words of a caption; longer ones are left out and counted", 40)
+    own: float = _about("share of a caption's words, at the end of training, that are the network's own draws", 0.0)
 
 
 @dataclass(frozen=True)
@@ -386,6 +387,7 @@ def _check(recipe: Recipe) -> None:
         ),
         ("text.test", recipe.text.test, 0 <= recipe.text.test < 1, "from 0 up to 1"),
         ("text.least", recipe.text.least, recipe.text.least >= 0, "0 or more"),
+        ("text.own", recipe.text.own, 0 <= recipe.text.own <= 1, "from 0 to 1"),
         ("text.longest", recipe.text.longest, recipe.text.longest >= 1, "1 or more"),
         ("average", training.average, training.average is None or 0 < training.average < 1, "between 0 and 1, or none"),
         ("patience", training.patience, training.patience is None or training.patience >= 1, "1 or more, or none"),

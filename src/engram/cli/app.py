@@ -7,6 +7,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from engram import __version__
 from engram.cli import (
+    caption,
     compare,
     data,
     doctor,
@@ -38,6 +39,7 @@ for verb in (
     trace.trace,
     predict.predict,
     write.write,
+    caption.caption,
     show.show,
     data.data,
     report.report,

@@ -123,10 +123,19 @@ def _admitted(recipe: "Recipe", level: str, weights_in: Path | None = None) -> "
     stored, labels = next(iter(pool.batches([places])))
     x = assembled.views(stored, torch.float32)[0]
     if weights_in is None:
-        return Clinic(state.net, state.optimizer, probe=(x, labels), level=level, setup=_setup(assembled))
+        return Clinic(
+            state.net, state.optimizer, probe=(x, labels), level=level, setup=_setup(assembled), **assembled.examined()
+        )
     net, _ = weights.load(weights_of(weights_in))
     facts = {"ledger": _ledger(folder_of(weights_in)), "names": [pool.name(index) for index in range(len(pool))]}
-    return Clinic(net.train().to(x.device), probe=(x, labels), level=level, setup=_setup(assembled), facts=facts)
+    return Clinic(
+        net.train().to(x.device),
+        probe=(x, labels),
+        level=level,
+        setup=_setup(assembled),
+        **assembled.examined(),
+        facts=facts,
+    )
 
 
 def _ledger(folder: Path) -> Any:

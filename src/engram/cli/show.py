@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 KINDS = (
     "models",
     "writers",
+    "captioners",
     "initializers",
     "optimizers",
     "schedules",
@@ -32,7 +33,7 @@ def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: b
     Parameters
     ----------
     kind
-        models, writers, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews,
+        models, writers, captioners, initializers, optimizers, schedules, regularizers, augmentations, sources, reviews,
         memories, diagnoses, attributions, or claims: what the notes say that all this grew from, and whether it is so.
     pattern
         A name, or a pattern such as "*res*" (in quotes, so that the shell leaves it alone); of claims a number such as

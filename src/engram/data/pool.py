@@ -25,7 +25,11 @@ class Pool(Protocol):
     labels: Tensor  # int64 (N,), on the device
     shape: tuple[int, ...]  # (C, *S) of a stored example
     dtype: torch.dtype  # uint8 for pictures, float32 for signals and volumes
-    nbytes: int  # held in memory
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -19,7 +19,10 @@ close quotes and brackets (Karpathy, Johnson, Fei-Fei 2015, arXiv:1506.02078, se
 Karpathy's settings: char-rnn's defaults are 2 layers of 128 units, one-hot, RMSProp at 2e-3, chunks of 50 characters,
 batches of 50, gradients clipped by value at 5, weights uniform within ±0.08. Graves': 1 layer of 1000 units, or 7
 of 700 with a way past every layer from the input and to the output. Where we differ: no such ways past; orthogonal
-recurrent weights, and forget gates that start open; a head that starts within ±1/sqrt(H) as torch's.
+recurrent weights, and forget gates that start open; a head that starts within ±1/sqrt(H) as torch's; and one-hot
+input weights of deviation 1. A one-hot input has one value that is not 0, whatever V, so that is its fan-in. Within
+torch's ±1/sqrt(H), or the ±0.08 of char-rnn, the first states are near 0 and it learns nothing but how frequent each
+character is for its first hundred steps and more.
 
 Karpathy 2015, The unreasonable effectiveness of recurrent neural networks, and its program char-rnn (MIT licence);
 Graves 2013, Generating sequences with recurrent neural networks, arXiv:1308.0850, sections 2 and 3; Sutskever, Martens,
@@ -187,4 +190,6 @@ def _build(
         raise UserError(f"drop cannot be {drop}", allowed="a share from 0 up to 1")
     between = drop if depth > 1 else 0.0  # with one layer only the head has something before it
     recurrent = kind(vocabulary if embedding is None else embedding, hidden_size, depth, drop=between, **settings)
+    if embedding is None:
+        nn.init.normal_(recurrent.get_parameter("weight_ih_l0"))
     return CharRNN(vocabulary, recurrent, embedding=embedding, drop=drop)

@@ -133,6 +133,22 @@ class Run:
         return next((self.evaluations[split] for split in SPLITS if split in self.evaluations), None)
 
     @property
+    def task(self) -> str:
+        """classify, write or caption."""
+        return text(self.recipe.get("task") or "classify")
+
+    @property
+    def unit(self) -> str:
+        """What its rate counts."""
+        return "tokens" if self.task == "write" else "examples"
+
+    @property
+    def rates(self) -> list[float]:
+        """How many of its unit it trained on a second, from the slowest measurement to the fastest."""
+        keys = ("images_per_second", "tokens_per_second")
+        return sorted(rate for row in self.steps for key in keys if (rate := finite(row.get(key))) is not None)
+
+    @property
     def classes(self) -> list[str]:
         return self.evaluation.classes if self.evaluation else [text(name) for name in self.card.get("classes") or []]
 

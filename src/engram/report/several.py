@@ -69,7 +69,7 @@ def _row(run: Run, name: str, beside: Path) -> list[object]:
     accuracy, examples, _ = result(run)
     test = run.evaluations.get("test")
     low, high = interval(accuracy, examples) if accuracy is not None else (0.0, 1.0)
-    rates = sorted(rate for event in run.steps if (rate := finite(event.get("images_per_second"))) is not None)
+    rates = run.rates
     report = run.folder / "report.html"
     link = tag("a", name, href=_link(report, beside)) if report.is_file() else name
     return [

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engram.report import foreseeing
 from engram.report.run_folder import SPLITS, Evaluation, Run, finite, text
 from engram.report.words import about, count, duration, interval, listed, number, percent, plural
 
@@ -91,6 +92,8 @@ def state(run: Run) -> tuple[str, Tone]:
 
 def sentence(run: Run) -> str:
     """Result, on what, how long, and what guessing would give."""
+    if run.task != "classify":
+        return _foreseen(run)
     accuracy, examples, split = result(run)
     size = f"{count(examples)} " if examples else ""
     known = f"{percent(accuracy)} of the {size}{split} examples of {run.data}"
@@ -106,8 +109,26 @@ def sentence(run: Run) -> str:
     return f"After {_length(run)}, {run.model} recognises {known}{_guessing(run)}."
 
 
+def _foreseen(run: Run) -> str:
+    """`sentence` of a network that foresees words."""
+    known = foreseeing.known(run)
+    if run.state == "training" or run.step == 0:
+        so_far = f" So far {run.model} foresees {known}." if known and run.step else ""
+        return f"{_progress(run, '')}{so_far}"
+    if run.state == "not_finite":
+        return f"Training of {run.model} broke down at step {count(run.step)}: its numbers grew beyond all bounds."
+    if not known:
+        return f"{run.model} was trained on {run.data} for {_length(run)}; nothing was measured."
+    return f"After {_length(run)}, {run.model} foresees {known}."
+
+
 def result(run: Run) -> tuple[float | None, int, str]:
-    """(accuracy, number of examples, split) of the best weights so far; accuracy None where none was measured."""
+    """(accuracy, number of examples, split) of the best weights so far; accuracy None where none was measured.
+
+    Of a network that foresees words there is none: how many it foresees says little, and the loss is its figure.
+    """
+    if run.task != "classify":
+        return None, 0, "validation"
     for split in () if run.state == "training" else SPLITS:  # an evaluation there is of before it was resumed
         evaluation = run.evaluations.get(split)
         accuracy = finite(evaluation.summary.get("accuracy")) if evaluation else None
@@ -245,6 +266,8 @@ def trend(run: Run) -> Iterator[Remark]:
 def gap(run: Run) -> Iterator[Remark]:
     """Whether the network does better on the examples it has seen than on those it has not."""
     epoch = run.best or next(iter(run.epochs[::-1]), {})
+    if run.task != "classify":
+        return
     train, validation = measure(epoch, "train", "accuracy"), measure(epoch, "validation", "accuracy")
     if train is None or validation is None:
         return
@@ -267,6 +290,8 @@ def gap(run: Run) -> Iterator[Remark]:
 def harder(run: Run) -> Iterator[Remark]:
     """Whether the test split is another kind of data than the validation split, by more than chance explains."""
     known = {}
+    if run.task != "classify":
+        return
     for split in SPLITS:
         evaluation = run.evaluations.get(split)
         accuracy = finite(evaluation.summary.get("accuracy")) if evaluation else None

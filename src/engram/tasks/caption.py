@@ -30,13 +30,17 @@ Xu et al. 2015, arXiv:1502.03044, sections 4.1 and 4.2.1; their program: Î» 1, Î
 8, 229-256. Bengio et al. 2015, arXiv:1506.03099, section 2.4.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from engram.augment.compose import Batch
 from engram.grammar import number
+from engram.tasks.task import Autocast, Measured
 
 PADDING = 0
 """The first of `engram.text.vocabulary.SPECIAL`."""
@@ -174,3 +178,59 @@ def own_share(done: float, *, most: float = 0.25, begins: float = 0.0) -> float:
     for name, value in (("most", most), ("begins", begins)):
         number("scheduled sampling", name, value, 0, 1)
     return 0.0 if done <= begins else most * min(1.0, (done - begins) / (1 - begins))
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Saying what a picture shows, as the loop asks for it.
+
+    Args:
+        own: share of the words that are the network's own at the end of training, see `own_share`.
+    """
+
+    own: float = 0.0
+
+    def measure(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        y: Tensor,
+        part: slice,
+        *,
+        autocast: Autocast,
+        indices: Tensor | None = None,
+        carried: Any = None,
+        done: float = 0.0,
+    ) -> Measured:
+        """See `Task`. `y`: (B, T) `<start>`, the words, `<end>`, padding; all but the first are foreseen."""
+        words = y[part]
+        with autocast():
+            decoded = net(batch.x[part], words[:, :-1], own=own_share(min(1.0, done), most=self.own))
+        found = losses_of(net, decoded, words[:, 1:])
+        alone = found.cross_entropy.detach()
+        return Measured(found.objective, alone, alone, foreseen(decoded.scores, words[:, 1:]), decoded.scores)
+
+    def join(self, carried: Sequence[Any]) -> None:
+        """Nothing goes from one batch to the next."""
+
+    def rank(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        """The loss: a caption may be right in other words."""
+        return (-figures["loss"],)
+
+
+def read(net: nn.Module, x: Tensor, y: Tensor) -> Any:
+    """How a captioner is called on pictures and captions, for who examines it: it reads all words but the last."""
+    return net(x, y[:, :-1])
+
+
+def said(decoded: Decoded, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores (N, V) and true words (N,) of everything that was foreseen, for who examines it.
+
+    >>> from types import SimpleNamespace
+    >>> scores, words = said(SimpleNamespace(scores=torch.zeros(1, 3, 5)), torch.tensor([[1, 4, 2, 0]]))
+    >>> scores.shape, words
+    (torch.Size([2, 5]), tensor([4, 2]))
+    """
+    words = y[:, 1:].flatten()
+    counted = words != PADDING
+    return decoded.scores.flatten(0, 1)[counted], words[counted]

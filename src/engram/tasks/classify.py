@@ -87,6 +87,7 @@ class Classify:
         autocast: Autocast,
         indices: Tensor | None = None,
         carried: Any = None,
+        done: float = 0.0,
     ) -> Measured:
         """See `Task`. Of a mixed picture, what it shows of the one that is the larger part of it is remembered."""
         with autocast():

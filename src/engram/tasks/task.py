@@ -50,6 +50,7 @@ class Task(Protocol):
         autocast: Autocast,
         indices: Tensor | None = None,
         carried: Any = None,
+        done: float = 0.0,
     ) -> Measured:
         """Run the network on part of a batch and compare.
 
@@ -59,6 +60,7 @@ class Task(Protocol):
             part: the rows that are run.
             indices: (B,) which examples these are, on the CPU.
             carried: what the step before left, whole.
+            done: share of the training that is done, 0 to 1.
         """
         ...
 

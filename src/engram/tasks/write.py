@@ -53,6 +53,7 @@ class Write:
         autocast: Autocast,
         indices: Tensor | None = None,
         carried: Carried | None = None,
+        done: float = 0.0,
     ) -> Measured:
         """See `Task`. `y`: (B, T) tokens that follow, `IGNORED` where they do not count."""
         x, targets = batch.x[part], y[part]

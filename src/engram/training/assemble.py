@@ -2,10 +2,11 @@
 
 from engram.recipe import Recipe
 from engram.training.assembled import Assembled, Progress, silent
+from engram.training.captioning import assemble_captioning
 from engram.training.classifying import assemble_classifying
 from engram.training.writing import assemble_writing
 
-ASSEMBLERS = {"classify": assemble_classifying, "write": assemble_writing}
+ASSEMBLERS = {"classify": assemble_classifying, "write": assemble_writing, "caption": assemble_captioning}
 
 
 def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = False) -> Assembled:

@@ -73,6 +73,14 @@ class Assembled:
         """Measure a network on a split, write it under `evaluation/` and give the figures; the net is on its device."""
         raise NotImplementedError
 
+    def examined(self) -> dict[str, Any]:
+        """How the clinic calls the network, and reads what it gives; `engram.clinic.clinic.Clinic` takes them."""
+        return {}
+
+    def grouped(self) -> tuple[torch.Tensor, tuple[str, ...]]:
+        """Groups of the training examples by which a review is told: (N,) integers, and the groups' names."""
+        return torch.zeros(len(self.prepared.train), dtype=torch.int64), ("all",)
+
     def told_data(self) -> str:
         """What the examples are, behind how many there are."""
         raise NotImplementedError

@@ -49,6 +49,10 @@ class Classifying(Assembled):
         probability = probabilities(net, pool, self.views, self.machine, batch_size=EVALUATION_BATCH)
         return evaluate.write(path, split, pool, probability, self.description.classes)
 
+    def grouped(self) -> tuple[torch.Tensor, tuple[str, ...]]:
+        """By class."""
+        return self.prepared.train.labels, self.prepared.classes
+
     def told_data(self) -> str:
         shape = "x".join(str(side) for side in self.description.shape)
         return f"examples of {len(self.prepared.classes)} classes, {shape}"

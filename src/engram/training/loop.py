@@ -126,7 +126,14 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor, indices: Tensor | N
 
     def share(part: slice) -> tuple[Tensor, Tensor]:  # of the mean loss of the batch, with its graph; and the scores
         found = parts.task.measure(
-            state.net, batch, y, part, autocast=parts.machine.autocast, indices=indices, carried=state.carried
+            state.net,
+            batch,
+            y,
+            part,
+            autocast=parts.machine.autocast,
+            indices=indices,
+            carried=state.carried,
+            done=state.step / state.reviewer.total_steps,
         )
         measured.append(found)
         return state.reviewer.weigh(found.objective, part).sum() / len(y), found.scores

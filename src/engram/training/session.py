@@ -239,15 +239,16 @@ class Session:
         """What is remembered of every example, for the report and for other programs."""
         pool, reviewer = self.assembled.prepared.train, self.assembled.state.reviewer
         names = [pool.name(index) for index in range(len(reviewer))]
-        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=pool.labels)
+        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=self.assembled.grouped()[0])
 
     def describe_review(self) -> list[int]:
         """What the review shows so far, for the report; returns the examples whose pictures it wants."""
         prepared, recipe = self.assembled.prepared, self.assembled.recipe
+        labels, classes = self.assembled.grouped()
         told = summary.summarise(
             self.assembled.state.reviewer,
-            labels=prepared.train.labels,
-            classes=prepared.classes,
+            labels=labels,
+            classes=classes,
             name=prepared.train.name,
             method=recipe.review.name,
         )

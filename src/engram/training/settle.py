@@ -100,13 +100,17 @@ def suited(recipe: Recipe, *, full_batch: bool) -> tuple[Recipe, list[Decision]]
     return recipe, decisions
 
 
-def build_reviewer(recipe: Recipe, pool: Pool, batch_size: int, *, floor: float = 0.0) -> Reviewer:
+def build_reviewer(
+    recipe: Recipe, pool: Pool, batch_size: int, *, floor: float = 0.0, measure: str = "probability"
+) -> Reviewer:
     """Which training examples come when, by the recipe's review method.
 
     Args:
         floor: nats below which no loss can fall.
+        measure: what counts as recall where the recipe does not say it.
     """
     course, settings = _course(recipe)
+    course.setdefault("measure", measure)
     return Reviewer(
         len(pool),
         methods.build(recipe.review.name, settings),

@@ -112,6 +112,7 @@ class Watch:
             probe=(assembled.views(stored, torch.float32)[0], y),
             level=level,
             autocast=assembled.machine.autocast,
+            **assembled.examined(),
             setup=setup_of(assembled, self._card()),
             facts={"ledger": state.reviewer.ledger, "names": _Names(pool)},
         )

@@ -15,7 +15,9 @@ from engram.data.text_pool import IGNORED, TextPool
 from engram.data.texts import Texts, open_texts, split_off
 from engram.decision import Decision
 from engram.errors import UserError
+from engram.models.char_rnn import CharRNN
 from engram.recipe import Recipe
+from engram.recurrence.look import look
 from engram.tasks import write as task
 from engram.tasks.write import Write
 from engram.text.chunks import Chunks
@@ -50,7 +52,6 @@ class PreparedText:
     test: TextPool | None
     vocabulary: Vocabulary
     characters: Mapping[str, int]
-    classes: tuple[str, ...] = ("text",)
     unreadable: tuple[Any, ...] = ()
 
     @property
@@ -113,6 +114,16 @@ class Writing(Assembled):
             samples.append(sample(net, self.prepared.vocabulary, event, seed=self.recipe.seed))
         folder.write_json("samples.json", samples)
 
+    def after_run(self, folder: RunFolder, net: nn.Module) -> None:
+        """What its cells follow and how far it looks back: `probes/cells.npz`, `probes/time.npz`."""
+        if self.recipe.training.clinic == "none" or not isinstance(net, CharRNN):
+            return
+        text = self.source.test or self.source.validation or self.source.train
+        try:
+            look(net, self.prepared.vocabulary, text, folder.path, step=self.state.step)
+        except UserError as error:  # a text too short, or with what the vocabulary lacks
+            folder.append({"event": "notice", "text": f"the cells were not looked at: {error.given}"})
+
     def told_data(self) -> str:
         prepared = self.prepared
         told = f"{sum(prepared.characters.values()):,} characters, {len(prepared.vocabulary)} different {self.words}"
@@ -161,7 +172,8 @@ def assemble_writing(recipe: Recipe, progress: Progress = silent, *, resuming: b
     account = accounting.account(net, (1,), dtype=torch.int64)
     regularization = regularizers.build(recipe.regularizer, net)
     decisions += [Decision("regularizer", line, "asked for") for line in regularization.changes]
-    reviewer = build_reviewer(recipe, prepared.train, prepared.train.chunks.rows)
+    # a chunk's mean loss says how hard its text is more than whether it is known: chunks are held against each other
+    reviewer = build_reviewer(recipe, prepared.train, prepared.train.chunks.rows, measure="relative")
     machine, state = set_up(net, recipe, reviewer, dimensions=1)
 
     def validate(judged: nn.Module) -> dict[str, float] | None:

@@ -71,7 +71,7 @@ def is_watched(*parts: nn.Module) -> bool:
     (False, True, True)
     """
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return modules._has_any_global_hook() or any(getattr(part, name) for part in parts for name in hooks)
+    return bool(modules._has_any_global_hook()) or any(getattr(part, name) for part in parts for name in hooks)
 
 
 def torch_layers(layers: nn.RNNBase, x: Tensor, state: tuple[Tensor, ...], weights: list[Tensor]) -> After:

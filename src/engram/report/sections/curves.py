@@ -103,21 +103,22 @@ def _rate(run: Run) -> Markup | None:
 
 
 def _speed(run: Run) -> Markup | None:
-    points = of_steps(run, "images_per_second")
+    unit = run.unit
+    points = of_steps(run, "tokens_per_second" if unit == "tokens" else "images_per_second")
     if not points:
         return None
     rates = sorted(rate for _, rate in points)
     low, middle, high = rates[len(rates) // 20], rates[len(rates) // 2], rates[-1 - len(rates) // 20]
     caption = f"Median {big(middle)} a second; nine in ten measurements between {big(low)} and {big(high)}."
     spec = lines(
-        [Line("examples a second", points, TRAIN)],
+        [Line(f"{unit} a second", points, TRAIN)],
         x=X,
-        y="examples a second",
+        y=f"{unit} a second",
         y_format="~s",
         zero=True,
         until=reach(run),
     )
-    return figure(spec, "Examples a second", caption)
+    return figure(spec, f"{unit.capitalize()} a second", caption)
 
 
 def _numbers(run: Run) -> Markup | None:

@@ -11,7 +11,7 @@ TITLE = "Timing"
 def section(run: Run) -> Markup | None:
     if run.seconds is None:
         return None
-    rates = sorted(rate for event in run.steps if (rate := finite(event.get("images_per_second"))) is not None)
+    rates = run.rates
     rate = rates[len(rates) // 2] if rates else None
     work, peak = (finite(run.environment.get(name)) for name in ("model_gflop_per_image", "peak_gflops"))
     reached = rate * work if rate and work else None
@@ -22,8 +22,8 @@ def section(run: Run) -> Markup | None:
             ("whole run", duration(run.seconds)),
             ("an epoch, median", duration(lengths[len(lengths) // 2]) if lengths else None),
             ("steps", f"{count(run.step)} of {count(run.total_steps)}" if run.total_steps else count(run.step)),
-            ("examples a second, median", count(rate)),
-            ("work an example", f"{number(work)} GFLOP" if work else None),
+            (f"{run.unit} a second, median", count(rate)),
+            (f"work {'a token' if run.task == 'write' else 'an example'}", f"{number(work)} GFLOP" if work else None),
             ("work a second", f"{number(reached)} GFLOP/s" if reached else None),
             ("of what a matrix product reaches here", percent(reached / peak) if reached and peak else None),
             ("resumed", ", ".join(f"at step {count(finite(one.get('step')))}" for one in run.resumed)),

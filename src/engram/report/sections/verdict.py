@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from engram.report import foreseeing
 from engram.report.markup import Markup, join, tag
 from engram.report.run_folder import Run, finite
 from engram.report.verdict import judge, measure, result
@@ -61,13 +62,16 @@ def _tiles(run: Run) -> Markup | None:
     loss = finite(evaluation.summary.get("loss")) if evaluation else None
     if loss is None and run.epochs:
         loss = measure(run.best or run.epochs[-1], "validation", "loss")
-    rates = sorted(rate for event in run.steps if (rate := finite(event.get("images_per_second"))) is not None)
+    rates = run.rates
     model = run.environment.get("model") or {}
-    tiles = [
+    first = [
         (f"{split} accuracy", percent(accuracy) if accuracy is not None else None, _range(accuracy, examples)),
         (f"{split} loss", number(loss) if loss is not None else None, "cross-entropy of the best weights"),
+    ]
+    tiles = [
+        *(first if run.task == "classify" else foreseeing.tiles(run)),
         ("time", duration(run.seconds) if run.seconds is not None else None, _passes(run)),
-        ("speed", big(rates[len(rates) // 2]) if rates else None, "examples a second, median"),
+        ("speed", big(rates[len(rates) // 2]) if rates else None, f"{run.unit} a second, median"),
         ("model", big(finite(model.get("parameters"))) if model.get("parameters") else None, "parameters"),
     ]
     shown = [
@@ -93,6 +97,8 @@ def _passes(run: Run) -> str | None:
 def _test(run: Run) -> Markup | None:
     """The test split, apart from all that was used for choosing."""
     evaluation = run.evaluations.get("test")
+    if run.task != "classify":
+        return _foreseen(run)
     accuracy = finite(evaluation.summary.get("accuracy")) if evaluation else None
     if evaluation is None or accuracy is None or "validation" not in run.evaluations:
         return None
@@ -103,3 +109,14 @@ def _test(run: Run) -> Markup | None:
         "when to stop."
     )
     return tag("p", tag("strong", "Test split: ", percent(accuracy)), told, class_="apart")
+
+
+def _foreseen(run: Run) -> Markup | None:
+    """The loss on the test split, of a network that foresees words."""
+    evaluation = run.evaluations.get("test")
+    loss = finite(evaluation.summary.get("loss")) if evaluation else None
+    if loss is None or "validation" not in run.evaluations:
+        return None
+    unit = foreseeing.unit_of(run)
+    told = f" a {unit}. The test split was never used for choosing anything: neither weights, nor settings."
+    return tag("p", tag("strong", f"Test split: {number(loss)} nats"), told, class_="apart")

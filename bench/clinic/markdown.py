@@ -3,7 +3,7 @@
 from typing import Any
 
 from bodies import look
-from diseases import DISEASES, FRESH, LADDERS, MORE, THIRD
+from diseases import DISEASES, DOSES, FRESH, LADDERS, MORE, THIRD
 from rivals import SPEAKS_OF
 from score import PARTS, Score, speaks, wilson
 
@@ -163,6 +163,8 @@ def diagnoses(score: Score) -> str:
         "|" + "---|" * (7 + len(SPEAKS_OF)),
     ]
     for name in score.diagnoses:
+        if not any(score.made(name, dose) for dose in DOSES) and not score.precision(name)[1]:
+            continue  # nothing was made sick so, and it was not found
         cells = [
             f"`{name}`",
             share(*score.recall(name, "clear")),

@@ -13,8 +13,9 @@ three doses, of bodies in two halves (`bodies.py`), with three seeds; beside the
 (`rivals.py`).
 
 Thresholds are set on the calibration half and judged on the held-out one; which body stands where is in `bodies.py`.
-The held-out half was looked at twice, the second time at new runs (`zoo.py`); what the first look saw is kept in the
-results as `first_look`. Everything is asked, also the diagnoses that run at level full, at standard's rates.
+The held-out half was looked at three times, each time at new runs (`zoo.py`); what the first two looks saw is kept in
+the results as `first_look` and `second_look`. Everything is asked, also the diagnoses that run at level full, at
+standard's rates.
 
 A run that is in the results is not repeated, so what was stopped goes on. The clinic's measurements of each run are
 kept in build/clinic, so that a changed threshold needs no training; a changed measurement does: delete its runs there
@@ -163,6 +164,7 @@ def note(results: dict[str, Any]) -> None:
         "healthy": list(zoo.HEALTHY_SEEDS),
         "sick": list(zoo.SICK_SEEDS),
         "second look": [zoo.SECOND_LOOK, zoo.AGAIN],
+        "third look": [zoo.THIRD_LOOK, zoo.AGAIN],
     }
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     command = shlex.join(["python", "bench/clinic/run.py", *told])

@@ -105,7 +105,9 @@ class Device:
 class Recipe:
     """Everything a run depends on."""
 
-    task: str = _about("classify, write (the text goes on) or caption (a sentence for a picture)", "classify")
+    task: str = _about(
+        "classify, write (a text goes on), caption (a sentence for a picture) or label (every step)", "classify"
+    )
     seed: int = _about("decides the initial weights, the split, the order and every augmentation", 0)
     output: str = _about("the run folder (empty: runs/<date>-<model>-<data>)", "")
     augment: tuple[str, ...] = _about("words such as crop:4,flip; auto suits the data, none switches it off", ("auto",))
@@ -158,10 +160,18 @@ TASKS = {
         optimizer=Choice("adam", {"lr": 1e-3}),
         training=Training(batch_size=64, clip_norm=5.0),
     ),
+    "label": Recipe(
+        task="label",
+        augment=(),
+        data=Data(path=""),
+        model=Choice("lstm", {"read": "every"}),
+        optimizer=Choice("adam", {"lr": 2e-3}),
+        training=Training(batch_size=64, clip_norm=5.0),
+    ),
 }
 """A recipe for each task, over which settings are laid."""
 
-KIND_OF_TASK = {"classify": "model", "write": "writer", "caption": "captioner"}
+KIND_OF_TASK = {"classify": "model", "write": "writer", "caption": "captioner", "label": "model"}
 """The registry's kind of a task's networks."""
 
 KEYS_OF_CHOICE = {

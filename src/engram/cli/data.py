@@ -11,6 +11,7 @@ def data(
     path: str = "digits",
     /,
     *,
+    task: str = "classify",
     sheet: Path | None = None,
     json: bool = False,
     image_size: int | None = None,
@@ -22,7 +23,9 @@ def data(
     Parameters
     ----------
     path
-        A folder, a file, or one of the names digits, mnist, fashion_mnist, cifar10, cifar100.
+        A folder, a file, or one of the names digits, mnist, fashion_mnist, cifar10, cifar100; a text; captions.
+    task
+        What it is for: classify, write (a text) or caption (pictures with sentences).
     sheet
         Where to write a PNG with pictures of each class.
     json
@@ -45,7 +48,12 @@ def data(
     from engram.data.prepare import prepare
     from engram.recipe import build
 
-    recipe = build({"data": path, "data.image_size": image_size, "data.validation": validation, "seed": seed})
+    settings = {"data": path, "data.image_size": image_size, "data.validation": validation, "seed": seed}
+    recipe = build({"task": task, **settings}, where="engram data")
+    if task != "classify":
+        from engram.cli.data_words import look
+
+        return look(recipe, json=json)
     with open_console(json=json) as console:
 
         def reading(done: int, total: int) -> None:

@@ -8,7 +8,6 @@ from engram.recipe import Recipe
 
 def show(recipe: Recipe, *, json: bool = False) -> int:
     """Assemble the recipe, time a few steps on a copy of the network, and print what would happen."""
-    from engram import accounting
     from engram.cli.console import clock
     from engram.training.assemble import assemble
     from engram.training.assembled import environment
@@ -19,11 +18,8 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
             assembled.decisions.append(decision)
     seconds = min(assembled.step_seconds.values()) if assembled.step_seconds else assembled.time_step()
     parts, reviewer = assembled.parts, assembled.state.reviewer
-    memory = accounting.memory(
-        assembled.state.net, assembled.prepared.shape, slots=assembled.optimizer_slots(), dtype=assembled.machine.dtype
-    )
     micro_batch = -(-reviewer.batch_size // parts.accumulate)
-    needed = memory.total(micro_batch) + assembled.prepared.train.nbytes
+    needed = assembled.memory().total(micro_batch) + assembled.prepared.train.nbytes
     facts = {
         "parameters": assembled.account.parameters,
         "macs": assembled.account.macs,
@@ -37,7 +33,7 @@ def show(recipe: Recipe, *, json: bool = False) -> int:
         return 0
     print(recipes.dumps(recipe))
     print(f"parameters    {facts['parameters']:,}")
-    print(f"multiply-adds {facts['macs']:,} an example")
+    print(f"multiply-adds {facts['macs']:,} {assembled.work_of}")
     print(
         f"memory        about {needed / 2**30:.2f} GiB: the data, the weights, and what a batch of {micro_batch} takes"
     )

@@ -34,7 +34,7 @@ from engram.errors import unknown
 from engram.layers.recurrent import GRU, LSTM, RNN, Stack
 from engram.registry import register
 
-READINGS = ("last", "mean")
+READINGS = ("last", "mean", "every")
 
 
 class SequenceClassifier(nn.Module):
@@ -42,7 +42,8 @@ class SequenceClassifier(nn.Module):
 
     Args:
         recurrent: layers whose input is C, or C W for images.
-        read: what the head sees of the last layer, its `last` state or the `mean` of all.
+        read: what the head sees of the last layer, its `last` state, the `mean` of all, or `every` one by itself, which
+            gives scores for each step.
 
     Raises:
         UserError: another reading.
@@ -64,6 +65,8 @@ class SequenceClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, length), or (B, C, H, W)
         x = x.movedim(2, 1).flatten(2)  # (B, steps, C), or (B, H, C W)
         states, _ = self.recurrent(x)  # (B, steps, units)
+        if self.read == "every":
+            return self.head(states)  # (B, steps, num_classes)
         x = states[:, -1] if self.read == "last" else states.mean(1)  # (B, units)
         return self.head(x)  # (B, num_classes)
 
@@ -97,7 +100,7 @@ def rnn(
         hidden_size: units of each layer.
         depth: recurrent layers.
         drop: share of values set to zero between layers.
-        read: what the head sees, the `last` state or the `mean` of all.
+        read: what the head sees, the `last` state, the `mean` of all, or `every` one, for task label.
         orthogonal: recurrent weights start orthogonal.
         layer_norm: normalise the sum before its tanh; slower.
 
@@ -138,7 +141,7 @@ def gru(
         hidden_size: units of each layer.
         depth: recurrent layers.
         drop: share of values set to zero between layers.
-        read: what the head sees, the `last` state or the `mean` of all.
+        read: what the head sees, the `last` state, the `mean` of all, or `every` one, for task label.
         orthogonal: recurrent weights start orthogonal, gate by gate.
         layer_norm: normalise what enters the gates; slower.
 
@@ -181,7 +184,7 @@ def lstm(
         hidden_size: units of each layer.
         depth: recurrent layers.
         drop: share of values set to zero between layers.
-        read: what the head sees, the `last` state or the `mean` of all.
+        read: what the head sees, the `last` state, the `mean` of all, or `every` one, for task label.
         forget_bias: added to the bias that the forget gates start with.
         orthogonal: recurrent weights start orthogonal, gate by gate.
         layer_norm: normalise what enters the gates; slower.

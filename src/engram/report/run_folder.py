@@ -134,8 +134,13 @@ class Run:
 
     @property
     def task(self) -> str:
-        """classify, write or caption."""
+        """classify, write, caption or label."""
         return text(self.recipe.get("task") or "classify")
+
+    @property
+    def foresees(self) -> bool:
+        """Whether its figure is how well it foresees words, and not how often it is right."""
+        return self.task in ("write", "caption")
 
     @property
     def unit(self) -> str:

@@ -92,7 +92,7 @@ def state(run: Run) -> tuple[str, Tone]:
 
 def sentence(run: Run) -> str:
     """Result, on what, how long, and what guessing would give."""
-    if run.task != "classify":
+    if run.foresees:
         return _foreseen(run)
     accuracy, examples, split = result(run)
     size = f"{count(examples)} " if examples else ""
@@ -127,7 +127,7 @@ def result(run: Run) -> tuple[float | None, int, str]:
 
     Of a network that foresees words there is none: how many it foresees says little, and the loss is its figure.
     """
-    if run.task != "classify":
+    if run.foresees:
         return None, 0, "validation"
     for split in () if run.state == "training" else SPLITS:  # an evaluation there is of before it was resumed
         evaluation = run.evaluations.get(split)
@@ -266,7 +266,7 @@ def trend(run: Run) -> Iterator[Remark]:
 def gap(run: Run) -> Iterator[Remark]:
     """Whether the network does better on the examples it has seen than on those it has not."""
     epoch = run.best or next(iter(run.epochs[::-1]), {})
-    if run.task != "classify":
+    if run.foresees:
         return
     train, validation = measure(epoch, "train", "accuracy"), measure(epoch, "validation", "accuracy")
     if train is None or validation is None:
@@ -290,7 +290,7 @@ def gap(run: Run) -> Iterator[Remark]:
 def harder(run: Run) -> Iterator[Remark]:
     """Whether the test split is another kind of data than the validation split, by more than chance explains."""
     known = {}
-    if run.task != "classify":
+    if run.foresees:
         return
     for split in SPLITS:
         evaluation = run.evaluations.get(split)

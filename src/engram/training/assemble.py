@@ -4,9 +4,15 @@ from engram.recipe import Recipe
 from engram.training.assembled import Assembled, Progress, silent
 from engram.training.captioning import assemble_captioning
 from engram.training.classifying import assemble_classifying
+from engram.training.labelling import assemble_labelling
 from engram.training.writing import assemble_writing
 
-ASSEMBLERS = {"classify": assemble_classifying, "write": assemble_writing, "caption": assemble_captioning}
+ASSEMBLERS = {
+    "classify": assemble_classifying,
+    "write": assemble_writing,
+    "caption": assemble_captioning,
+    "label": assemble_labelling,
+}
 
 
 def assemble(recipe: Recipe, progress: Progress = silent, *, resuming: bool = False) -> Assembled:

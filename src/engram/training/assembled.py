@@ -108,6 +108,15 @@ class Assembled:
         step = {"batch": batch, "optimizer": self.recipe.optimizer.name, "slots": slots, "bytes": needed}
         folder.write_json("network.json", {**costs, "step": step})
 
+    work_of = "an example"
+    """What the account's multiply-adds are of."""
+
+    def memory(self) -> accounting.Memory:
+        """What training takes, by example."""
+        return accounting.memory(
+            self.state.net, self.prepared.shape, slots=self.optimizer_slots(), dtype=self.machine.dtype
+        )
+
     def timed_step(self, parts: loop.Parts | None = None) -> Callable[[], object]:
         """One training step (forward and backward) on a copy of the network: timing it changes nothing."""
         parts = parts or self.parts

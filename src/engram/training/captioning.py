@@ -1,7 +1,7 @@
 """Learning to say what a picture shows: a recipe with everything built from it, and what such a run tells of itself."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from engram.tasks import caption as task
 from engram.tasks.caption import Caption
 from engram.text.describe import Description as Said
 from engram.text.describe import describe
+from engram.text.vocabulary import Vocabulary
 from engram.training import device, loop, weights
 from engram.training.assembled import Assembled, Progress, Say, set_up, silent
 from engram.training.device import Machine
@@ -63,29 +64,16 @@ class Captioning(Assembled):
     def describe_network(self, folder: RunFolder) -> None:
         """Parameters and multiply-adds are in `environment.json`; a table by layers is of networks of images alone."""
 
+    def memory(self) -> accounting.Memory:
+        """By caption, with a word each: the recurrent part of it is small beside the encoder's."""
+        slots = self.optimizer_slots()
+        return accounting.memory(Picturing(self.state.net), self.prepared.shape, slots=slots, dtype=self.machine.dtype)
+
     def judge(self, net: nn.Module, path: Path, split: str, pool: CaptionPool) -> dict[str, Any]:
         """See `Assembled`."""
-        of = split.removeprefix("final_")
-        figures = measure(net, pool, self.views, self.machine)
-        number = min(SAID, len(pool.images))
-        said = say_of(net, pool, np.arange(number), self.views, self.machine, self.prepared.vocabulary)
-        references = self.prepared.references[of][:number]
-        found: dict[str, Any] = {
-            "task": "caption",
-            "examples": len(pool),
-            "pictures": len(pool.images),
-            **figures,
-            "perplexity": float(np.exp(figures["loss"])),
-            "scored": number,
-            **score_captions([one.sentence for one in said], references),
-        }
-        places = self.prepared.places
-        maps = [one.attention for one in said if one.attention is not None]
-        if places is not None and of in places and len(maps) == number:
-            size = (pool.shape[1], pool.shape[2])
-            words = [one.words for one in said]
-            looked = attention_of_sentences(words, maps, references, places[of][:number], size)
-            found["attention"] = looked.means()
+        prepared, of = self.prepared, split.removeprefix("final_")
+        places = None if prepared.places is None else prepared.places.get(of)
+        found = figures(net, pool, prepared.references[of], places, self.views, self.machine, prepared.vocabulary)
         (path / "evaluation").mkdir(exist_ok=True)
         atomic.write(path / "evaluation" / f"{split}.json", json.dumps(found))
         return found
@@ -289,8 +277,43 @@ def measure(net: nn.Module, pool: CaptionPool, views: Any, machine: Machine) -> 
     return {"loss": loss, "accuracy": right}
 
 
+def figures(
+    net: nn.Module,
+    pool: CaptionPool,
+    references: Sequence[Sequence[str]],
+    places: Sequence[Any] | None,
+    views: Any,
+    machine: Machine,
+    vocabulary: Vocabulary,
+) -> dict[str, Any]:
+    """Everything that is measured of a captioner on a split, for people and for `evaluation/`.
+
+    Args:
+        references: for each picture of the pool, what people wrote.
+        places: likewise the boxes of the words, where they are known.
+    """
+    read = measure(net, pool, views, machine)
+    number = min(SAID, len(pool.images))
+    said = say_of(net, pool, np.arange(number), views, machine, vocabulary)
+    found: dict[str, Any] = {
+        "task": "caption",
+        "examples": len(pool),
+        "pictures": len(pool.images),
+        **read,
+        "perplexity": float(np.exp(read["loss"])),
+        "scored": number,
+        **score_captions([one.sentence for one in said], references[:number]),
+    }
+    maps = [one.attention for one in said if one.attention is not None]
+    if places is not None and len(maps) == number:
+        size = (pool.shape[1], pool.shape[2])
+        words = [one.words for one in said]
+        found["attention"] = attention_of_sentences(words, maps, references[:number], places[:number], size).means()
+    return found
+
+
 def say_of(
-    net: nn.Module, pool: CaptionPool, pictures: NDArray[np.int64], views: Any, machine: Machine, vocabulary: Any
+    net: nn.Module, pool: CaptionPool, pictures: NDArray[np.int64], views: Any, machine: Machine, vocabulary: Vocabulary
 ) -> list[Said]:
     """A sentence for each of some pictures of a pool, by greedy search."""
     said: list[Said] = []

@@ -35,6 +35,10 @@ def judge(
         raise UserError(f"there is no split {split!r}", allowed=", ".join(SPLITS), nearest=nearest(split, SPLITS))
     path = weights_of(run)
     net, description = weights.load(path)
+    if description.task != "classify":
+        from engram.training.judge_words import judge_words  # it stands on what captions are made of, which asks here
+
+        return judge_words(net, description, Path(run), data=data, split=split)
     machine = device.choose(Device(), dimensions=len(description.shape) - 1)
     net.to(machine.device)
     if machine.memory_format is not torch.contiguous_format:

@@ -132,3 +132,15 @@ def _course(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = recipe.review.settings
     course = {key: value for key, value in settings.items() if key in COURSE}
     return course, {key: value for key, value in settings.items() if key not in COURSE}
+
+
+def refuse_of_pictures(recipe: Recipe) -> None:
+    """Refuse settings that only pictures have.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name, words in (("augment", recipe.augment), ("views", recipe.views), ("auxiliary.at", recipe.auxiliary.at)):
+        given = [word for word in words if word not in ("auto", "none")]
+        if given:
+            raise UserError(f"{name} {','.join(given)} is for pictures", allowed="none", then=f"--{name} none")

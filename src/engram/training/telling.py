@@ -28,7 +28,7 @@ def header(assembled: Assembled, path: Path) -> Lines:
         (
             "model",
             f"{recipe.model.name}: {account.parameters:,} parameters, "
-            f"{account.macs / 1e6:,.1f} M multiply-adds an example",
+            f"{account.macs / 1e6:,.1f} M multiply-adds {assembled.work_of}",
         ),
         (
             "optimizer",

@@ -40,7 +40,7 @@ class Description:
         Raises:
             UserError: a network or a task that this version of Engram does not have.
         """
-        if self.task == "classify":
+        if self.task in ("classify", "label"):
             known = len(self.classes)
             return models.build(self.model, shape=self.shape, num_classes=known, settings=self.settings)
         words = len(self.words())

@@ -29,7 +29,7 @@ from engram.training.assembled import Assembled, Progress, Say, set_up, silent
 from engram.training.device import Machine
 from engram.training.events import Epoch
 from engram.training.run import RunFolder
-from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, suited
+from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, refuse_of_pictures, suited
 from engram.training.weights import Description, load_into
 
 JUDGED_ROWS, JUDGED_ROW = 64, 1000
@@ -65,6 +65,7 @@ class Writing(Assembled):
     unit = "tokens"
     pictured = False
     next_command = "engram write {}"
+    work_of = "a token"
 
     @property
     def units(self) -> int:  # type: ignore[override]
@@ -95,10 +96,15 @@ class Writing(Assembled):
     def describe_network(self, folder: RunFolder) -> None:
         """Parameters and multiply-adds a token; what it takes beside is for the report of images."""
 
+    def memory(self) -> accounting.Memory:
+        """By chunk."""
+        return accounting.memory(self.state.net, self.prepared.shape, slots=self.optimizer_slots(), dtype=torch.int64)
+
     def judge(self, net: nn.Module, path: Path, split: str, pool: TextPool) -> dict[str, Any]:
         """See `Assembled`."""
         of = split.removeprefix("final_")
-        found = told(measure(net, pool, self.machine), self.prepared.characters[of])
+        share = self.prepared.characters[of] / len(pool.chunks.tokens)
+        found = told(measure(net, pool, self.machine), share)
         (path / "evaluation").mkdir(exist_ok=True)
         atomic.write(path / "evaluation" / f"{split}.json", json.dumps(found))
         return found
@@ -222,18 +228,6 @@ def seen(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
     return [x]
 
 
-def refuse_of_pictures(recipe: Recipe) -> None:
-    """Refuse settings that only pictures have.
-
-    Raises:
-        UserError: one of them is given.
-    """
-    for name, words in (("augment", recipe.augment), ("views", recipe.views), ("auxiliary.at", recipe.auxiliary.at)):
-        given = [word for word in words if word not in ("auto", "none")]
-        if given:
-            raise UserError(f"{name} {','.join(given)} is for pictures", allowed="none", then=f"--{name} none")
-
-
 def vocabulary_of(texts: Texts, recipe: Recipe) -> Vocabulary:
     """What the training text is made of; with `<unknown>` where other splits hold more, or rare words are left out."""
     unit, least = recipe.text.unit, recipe.text.least or 1
@@ -269,11 +263,16 @@ def prepare_text(texts: Texts, vocabulary: Vocabulary, recipe: Recipe, target: t
                 Chunks(tokens, rows=rows, length=chunk, overlap=min(recipe.text.overlap, chunk - 1)), target
             )
         else:
-            rows = max(1, min(JUDGED_ROWS, len(tokens) // JUDGED_ROW))
-            pools[split] = TextPool(Chunks(tokens, rows=rows, length=JUDGED_CHUNK), target)
+            pools[split] = to_judge(tokens, target)
     train = pools["train"]
     assert train is not None
     return PreparedText(train, pools["validation"], pools["test"], vocabulary, characters)
+
+
+def to_judge(tokens: Tensor, target: torch.device) -> TextPool:
+    """A text in few rows, as it is judged."""
+    rows = max(1, min(JUDGED_ROWS, len(tokens) // JUDGED_ROW))
+    return TextPool(Chunks(tokens, rows=rows, length=JUDGED_CHUNK), target)
 
 
 def first_weights(net: nn.Module, recipe: Recipe) -> list[Decision]:
@@ -316,15 +315,15 @@ def measure(net: nn.Module, pool: TextPool, machine: Machine) -> Read:
     return Read(Likelihood(float(total), tokens, tokens), right)
 
 
-def told(found: Read, characters: int) -> dict[str, Any]:
+def told(found: Read, characters: float) -> dict[str, Any]:
     """The figures of a split, for people and for `evaluation/`.
 
     Args:
-        characters: that the split has; those of the tokens left over at its end, and its first, are not foreseen.
+        characters: that a token of the split stands for, on average; its first token is not foreseen, nor are the few
+            that are left over at its end.
     """
     likelihood = found.likelihood
-    share = likelihood.tokens / max(1, likelihood.tokens + 1)
-    whole = Likelihood(likelihood.total, likelihood.tokens, max(1, round(characters * share)))
+    whole = Likelihood(likelihood.total, likelihood.tokens, max(1, round(likelihood.tokens * characters)))
     return {
         "task": "write",
         "examples": likelihood.tokens,

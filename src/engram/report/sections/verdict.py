@@ -69,7 +69,7 @@ def _tiles(run: Run) -> Markup | None:
         (f"{split} loss", number(loss) if loss is not None else None, "cross-entropy of the best weights"),
     ]
     tiles = [
-        *(first if run.task == "classify" else foreseeing.tiles(run)),
+        *(foreseeing.tiles(run) if run.foresees else first),
         ("time", duration(run.seconds) if run.seconds is not None else None, _passes(run)),
         ("speed", big(rates[len(rates) // 2]) if rates else None, f"{run.unit} a second, median"),
         ("model", big(finite(model.get("parameters"))) if model.get("parameters") else None, "parameters"),
@@ -97,7 +97,7 @@ def _passes(run: Run) -> str | None:
 def _test(run: Run) -> Markup | None:
     """The test split, apart from all that was used for choosing."""
     evaluation = run.evaluations.get("test")
-    if run.task != "classify":
+    if run.foresees:
         return _foreseen(run)
     accuracy = finite(evaluation.summary.get("accuracy")) if evaluation else None
     if evaluation is None or accuracy is None or "validation" not in run.evaluations:

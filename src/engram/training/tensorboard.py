@@ -4,8 +4,8 @@
     tensorboard --logdir logs
 
 A sink as any other: it gets the rows of metrics.jsonl and writes scalars over the step: `loss` and `accuracy` of the
-batch, of a pass over the training split and on the validation split, `lr` and `images_per_second`; and under Text the
-head of the run and every finding. Runs lie beside each other in the folder by their own folders' names; one that is
+batch, of a pass over the training split and on the validation split, `lr` and `images_per_second` (of a text
+`tokens_per_second`); and under Text the head of the run and every finding. Runs lie beside each other in the folder by their own folders' names; one that is
 resumed goes on in its curves, and what it had written beyond its saved state is taken back.
 
 Needs the package `tensorboard`, by which torch writes these files: the extra `[tensorboard]`.
@@ -105,7 +105,8 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     {'loss/batch': 0.5, 'lr': 0.1}
     """
     if row["event"] == "step":
-        found = {"loss/batch": row.get("loss"), "lr": row.get("lr"), "images_per_second": row.get("images_per_second")}
+        rates = ("images_per_second", "tokens_per_second")
+        found = {"loss/batch": row.get("loss"), **{name: row.get(name) for name in ("lr", *rates)}}
     else:
         found = {
             f"{measure}/{split}": (row.get(split) or {}).get(measure)

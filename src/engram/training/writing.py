@@ -256,8 +256,8 @@ def prepare_text(texts: Texts, vocabulary: Vocabulary, recipe: Recipe, target: t
             continue
         tokens = torch.tensor(vocabulary.encode(text), dtype=torch.int64)
         if split == "train":
-            rows = min(recipe.training.batch_size, len(tokens) - 1)
-            columns = (len(tokens) - 1) // max(1, rows)
+            rows = max(1, min(recipe.training.batch_size, len(tokens) - 1))  # `Chunks` says what is too short
+            columns = (len(tokens) - 1) // rows
             chunk = min(recipe.text.chunk or columns, max(1, columns))
             pools[split] = TextPool(
                 Chunks(tokens, rows=rows, length=chunk, overlap=min(recipe.text.overlap, chunk - 1)), target

@@ -81,7 +81,7 @@ def test_worked_out_by_hand() -> None:
         [1, 2, 3, 4], [8, 9, 10, 11], [ignored, ignored, 5, 6], [ignored, ignored, 12, 13],
         [ignored, ignored, 7, ignored], [ignored, ignored, 14, ignored],
     ]  # fmt: skip
-    assert IGNORED == torch.nn.CrossEntropyLoss().ignore_index
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
 
 
 def test_any_order_gives_the_same_examples() -> None:

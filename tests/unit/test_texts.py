@@ -68,7 +68,7 @@ def test_bytes_that_are_no_utf_8_are_named_with_their_place(tmp_path: Path, name
 
 
 def test_nothing_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no text .*absent"):
+    with pytest.raises(UserError, match=r"there is no text .*absent"):
         open_texts(tmp_path / "absent")
     with pytest.raises(UserError, match="no text was given"):
         open_texts("")

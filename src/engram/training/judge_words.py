@@ -1,4 +1,4 @@
-"""A network that writes, captions or names every step, on data it may never have seen: read in its own words, and measured."""
+"""A network that writes, captions or names every step, on data it may never have seen, in its own words."""
 
 from pathlib import Path
 from typing import Any

@@ -78,7 +78,6 @@ class Labelling(Assembled):
 
     def judge(self, net: nn.Module, path: Path, split: str, pool: StepPool) -> dict[str, Any]:
         """See `Assembled`."""
-        steps = int((pool.steps != IGNORED).sum())
         found = figures(net, pool, self.views, self.machine)
         (path / "evaluation").mkdir(exist_ok=True)
         atomic.write(path / "evaluation" / f"{split}.json", json.dumps(found))

@@ -170,8 +170,15 @@ def test_stopped_within_a_pass_and_resumed_it_is_the_same_run(tmp_path: Path, ho
     path = text_file(tmp_path, TEXT[:600])
     everything = {
         **SETTINGS,
-        **{"model.depth": 2, "model.drop": 0.3, "text.overlap": 4, "average": 0.9, "accumulate": 2},
-        **{"label_smoothing": 0.1, "optimizer": "adamw", "clip_norm": 1.0, "save_every": 0},
+        "model.depth": 2,
+        "model.drop": 0.3,
+        "text.overlap": 4,
+        "average": 0.9,
+        "accumulate": 2,
+        "label_smoothing": 0.1,
+        "optimizer": "adamw",
+        "clip_norm": 1.0,
+        "save_every": 0,
     }
     whole = train("write", path, tmp_path / "whole", **everything).folder
     per_pass = rows(whole, "start")[0]["steps_per_epoch"]

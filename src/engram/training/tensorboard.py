@@ -5,8 +5,9 @@
 
 A sink as any other: it gets the rows of metrics.jsonl and writes scalars over the step: `loss` and `accuracy` of the
 batch, of a pass over the training split and on the validation split, `lr` and `images_per_second` (of a text
-`tokens_per_second`); and under Text the head of the run and every finding. Runs lie beside each other in the folder by their own folders' names; one that is
-resumed goes on in its curves, and what it had written beyond its saved state is taken back.
+`tokens_per_second`); and under Text the head of the run and every finding. Runs lie beside each other in the folder by
+their own folders' names; one that is resumed goes on in its curves, and what it had written beyond its saved state is
+taken back.
 
 Needs the package `tensorboard`, by which torch writes these files: the extra `[tensorboard]`.
 """

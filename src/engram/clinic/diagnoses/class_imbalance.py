@@ -38,7 +38,7 @@ PROBED = 256
 def class_imbalance(history: History) -> list[Finding]:
     """The largest class has many times the examples of the smallest."""
     data = history.setup.data
-    if data.get("task") in ("write", "caption"):  # words are never equally frequent
+    if history.setup.sequences or data.get("task") in ("write", "caption"):  # words are never equally frequent
         return []
     counts = [float(one) for one in (data.get("counts") or {}).get("train", ())]
     names = [str(one) for one in data.get("classes", ())]

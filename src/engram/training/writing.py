@@ -1,5 +1,6 @@
 """Learning to write: a recipe with everything built from it, and what such a run tells of itself."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from engram.decision import Decision
 from engram.errors import UserError
 from engram.models.char_rnn import CharRNN
 from engram.recipe import Recipe
-from engram.recurrence.look import look
+from engram.recurrence.look import look, look_back
+from engram.recurrence.reading import spell
 from engram.tasks import write as task
 from engram.tasks.write import Write
 from engram.text.chunks import Chunks
@@ -36,6 +38,7 @@ JUDGED_ROWS, JUDGED_ROW = 64, 1000
 """Rows in which a split is judged, at most, and tokens of each, at least: every row begins without a memory."""
 
 JUDGED_CHUNK = 256  # the state is carried, so that the length changes nothing but the speed
+LOOKED_BACK = 2000  # characters on which a gradient is followed back
 SAMPLE, TEMPERATURE = 400, 0.8  # tokens written after a pass, and how
 
 
@@ -110,7 +113,7 @@ class Writing(Assembled):
         return found
 
     def after_pass(self, folder: RunFolder, event: Epoch) -> None:
-        """A sample of what the network writes now, in `samples.json`."""
+        """A sample of what it writes now, in `samples.json`; after passes 1, 2, 4, 8 ... how far it looks back."""
         file = folder.path / "samples.json"
         try:
             samples = [one for one in json.loads(file.read_text(encoding="utf-8")) if one["step"] < event.step]
@@ -118,15 +121,28 @@ class Writing(Assembled):
             samples = []
         with self.state.judged_net() as net:
             samples.append(sample(net, self.prepared.vocabulary, event, seed=self.recipe.seed))
+            if event.epoch & (event.epoch - 1) == 0:
+                self._look_back(net, folder, event.step)
         folder.write_json("samples.json", samples)
+
+    def _look_back(self, net: nn.Module, folder: RunFolder, step: int) -> None:
+        """Another moment of `probes/time.npz`."""
+        if self.recipe.training.clinic == "none" or not isinstance(net, CharRNN):
+            return
+        text = self._unseen()[-LOOKED_BACK:]
+        with contextlib.suppress(UserError):  # too short, or with what the vocabulary lacks; said after the run
+            look_back(net, spell(self.prepared.vocabulary, text), folder.path, step=step)
+
+    def _unseen(self) -> str:
+        """A text that it does not learn from, where there is one."""
+        return self.source.test or self.source.validation or self.source.train
 
     def after_run(self, folder: RunFolder, net: nn.Module) -> None:
         """What its cells follow and how far it looks back: `probes/cells.npz`, `probes/time.npz`."""
         if self.recipe.training.clinic == "none" or not isinstance(net, CharRNN):
             return
-        text = self.source.test or self.source.validation or self.source.train
         try:
-            look(net, self.prepared.vocabulary, text, folder.path, step=self.state.step)
+            look(net, self.prepared.vocabulary, self._unseen(), folder.path, step=self.state.step)
         except UserError as error:  # a text too short, or with what the vocabulary lacks
             folder.append({"event": "notice", "text": f"the cells were not looked at: {error.given}"})
 

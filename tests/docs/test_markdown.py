@@ -10,8 +10,10 @@ are read as recipes. A comment before a block changes that, and is seen by nobod
 Training is shortened to one pass over few examples on one thread; every other setting is taken as it stands.
 """
 
+import argparse
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -114,7 +116,7 @@ def run(words: list[str], folder: Path) -> None:
 
 
 def furnish(folder: Path) -> None:
-    """What the pages take for granted: a folder of photographs, an image, data in the formats they name."""
+    """What the pages take for granted: photographs, with captions too, a text, data in the formats they name."""
     (folder / "recipes").symlink_to(ROOT / "recipes")
     rng = np.random.default_rng(0)
     pictures = []
@@ -127,6 +129,10 @@ def furnish(folder: Path) -> None:
             Image.fromarray(pixels).save(picture)
             pictures.append({"img": {"bytes": picture.read_bytes(), "path": picture.name}, "label": label})
     Image.fromarray(pixels).save(folder / "image.jpg")
+    shutil.copytree(folder / "photos", folder / "captions")
+    said = [f"{name}/{number}.jpg,A {name}." for name in ("cat", "dog", "horse") for number in range(12)]
+    (folder / "captions" / "captions.csv").write_text("\n".join(["image,caption", *said]), encoding="utf-8")
+    shutil.copy(argparse.__file__, folder / "book.txt")  # a text of some length that is there with every Python
     (folder / "cifar10").mkdir()
     for split in ("train", "test"):
         pq.write_table(pa.Table.from_pylist(pictures), folder / "cifar10" / f"{split}-00000-of-00001.parquet")

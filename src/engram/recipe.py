@@ -36,7 +36,9 @@ def _about(text: str, default: Any = MISSING, **more: Any) -> Any:
 class Data:
     """Where the examples come from and in what form the network sees them."""
 
-    path: str = _about("a folder, a file, or one of: digits mnist fashion_mnist cifar10 cifar100", "digits")
+    path: str = _about(
+        "a folder, a file, or one of: digits mnist fashion_mnist cifar10 cifar100; a text; captions or scenes", "digits"
+    )
     image_size: int | None = _about(
         "side of the square the network sees, pixels (none: the data's own, or the model's)", None
     )
@@ -174,6 +176,9 @@ TASKS = {
 KIND_OF_TASK = {"classify": "model", "write": "writer", "caption": "captioner", "label": "model"}
 """The registry's kind of a task's networks."""
 
+LISTS = {"model": "models (writers, captioners)"}
+"""How help names the lists of a section where one word does not do."""
+
 KEYS_OF_CHOICE = {
     "data": "path",
     "text": "unit",
@@ -259,8 +264,9 @@ def options() -> list[tuple[str, str, str]]:
     for item in fields(recipe):
         value = getattr(recipe, item.name)
         if isinstance(value, Choice):
-            rows.append(
-                (item.name, f"engram show {item.name}s lists them; --{item.name}.SETTING for its own", value.name)
+            lists = LISTS.get(item.name, f"{item.name}s")
+            about = f"engram show {lists} lists them; --{item.name}.SETTING for its own"
+            rows.append((item.name, about, value.name))
             )
         elif is_dataclass(value):
             prefix = "" if item.name == "training" else f"{item.name}."

@@ -25,7 +25,7 @@ def data(
     path
         A folder, a file, or one of the names digits, mnist, fashion_mnist, cifar10, cifar100; a text; captions.
     task
-        What it is for: classify, write (a text) or caption (pictures with sentences).
+        What it is for: classify, write (a text), caption (pictures with sentences) or label (every step).
     sheet
         Where to write a PNG with pictures of each class.
     json

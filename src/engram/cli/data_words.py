@@ -1,4 +1,4 @@
-"""What `engram data` says of a text to write from, and of pictures with captions."""
+"""What `engram data` says of a text to write from, of pictures with captions, and of labelled steps."""
 
 from collections import Counter
 from typing import Any
@@ -9,18 +9,21 @@ SHOWN = 12
 
 
 def look(recipe: Recipe, *, json: bool) -> int:
-    """Read the data of a recipe that writes or captions, and say what they hold.
+    """Read the data of a recipe that is not of classes, and say what they hold.
 
     Raises:
         UserError: no such data, or none that can be used.
     """
     import json as jsonlib
 
-    card = text_card(recipe) if recipe.task == "write" else captions_card(recipe)
+    cards = {"write": text_card, "caption": captions_card, "label": steps_card}
+    card = cards[recipe.task](recipe)
     if json:
         print(jsonlib.dumps(card, ensure_ascii=False))
     elif recipe.task == "write":
         tell(card)
+    elif recipe.task == "label":
+        tell_steps(card)
     else:
         from engram.data.captions.caption_card import text_of
 
@@ -41,6 +44,34 @@ def captions_card(recipe: Recipe) -> dict[str, Any]:
     return caption_card(
         prepare_captions(source, recipe.data, seed=recipe.seed, device=device, least=text.least, longest=text.longest)
     )
+
+
+def steps_card(recipe: Recipe) -> dict[str, Any]:
+    """How many signals of labelled steps there are, of what length, and how often each class is named."""
+    from engram.data.step_labels import hold_out, open_step_labels
+
+    found = hold_out(open_step_labels(recipe.data.path), recipe.data.validation, recipe.seed)
+    names = range(len(found.classes))
+    return {
+        "task": "label",
+        "path": found.path,
+        "kind": found.kind,
+        "classes": list(found.classes),
+        "signals": {split: list(own.shape) for split, own in found.signals.items()},
+        "counts": {split: [int((own == index).sum()) for index in names] for split, own in found.labels.items()},
+        "left_out": {split: int((own < 0).sum()) for split, own in found.labels.items()},
+    }
+
+
+def tell_steps(card: dict[str, Any]) -> None:
+    """The card of labelled steps as `engram data` prints it."""
+    print(f"{'data':<12}{card['path']} ({card['kind']})")
+    for split, (count, channels, length) in card["signals"].items():
+        print(f"{split:<12}{count:,} signals of {channels} channels and {length} steps")
+    print(f"\n{'class':<12}" + "".join(f"{split:>12}" for split in card["counts"]))
+    for index, name in enumerate(card["classes"]):
+        print(f"{name:<12}" + "".join(f"{counts[index]:>12,}" for counts in card["counts"].values()))
+    print(f"{'not counted':<12}" + "".join(f"{number:>12,}" for number in card["left_out"].values()))
 
 
 def text_card(recipe: Recipe) -> dict[str, Any]:

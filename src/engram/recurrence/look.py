@@ -87,7 +87,10 @@ def look_at_cells(net: CharRNN, spelled: Spelled, folder: Path, *, step: int = 0
     reading = read(net, tokens)
     units = reading.cells[0].size
     places = reading.places
-    told = at_steps(spelled, features(spelled.text), places)
+    given = at_steps(spelled, features(spelled.text), places)
+    told = {name: side for name, side in given.items() if (side != side[0]).any()}  # of what is read, not of all
+    if not told:
+        raise UserError("this text is the same everywhere: there is nothing that a cell could follow")
     found = follow(reading.cells.reshape(-1, units), told)
     draws = DRAWS if units <= FEW else 1
     controls = (read(untrained(net, seed), tokens).cells for seed in range(draws))

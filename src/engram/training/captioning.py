@@ -55,8 +55,8 @@ class Captioning(Assembled):
         """The card of the captions, and the pictures as the network sees them."""
         made = caption_card(self.prepared)
         folder.write_json("card.json", {"task": "caption", **made})
-        for warning in made["warnings"][:3]:
-            say({"event": "notice", "text": str(warning)})
+        for text in (*made["notes"], *made["warnings"][:3]):
+            say({"event": "notice", "text": str(text)})
         sheet = card.sheet_as_seen(self.prepared, self.parts.augment, seed=self.recipe.seed)
         if sheet is not None:
             atomic.write(folder.path / "pictures" / "samples.png", sheet)

@@ -24,8 +24,17 @@ class Predictor:
     """
 
     def __init__(self, run: str | Path) -> None:
-        self.net, self.description = weights.load(weights_of(run))
-        shape = self.description.shape
+        file = weights_of(run)
+        task = weights.describe(file).task
+        if task != "classify":
+            verb = task if task in ("write", "caption") else "evaluate"
+            raise UserError(f"{run} has learned to {task}, not to classify images", then=f"engram {verb} {run}")
+        self.net, self.description = weights.load(file)
+        shape, task = self.description.shape, self.description.task
+        if task in ("write", "caption"):
+            raise UserError(
+                f"{run} has learned to {task}, not to name classes", then=f"engram {task} {run}"
+            )
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise UserError(
                 f"{run} takes inputs of shape {shape}, which are no images",

@@ -267,7 +267,6 @@ def options() -> list[tuple[str, str, str]]:
             lists = LISTS.get(item.name, f"{item.name}s")
             about = f"engram show {lists} lists them; --{item.name}.SETTING for its own"
             rows.append((item.name, about, value.name))
-            )
         elif is_dataclass(value):
             prefix = "" if item.name == "training" else f"{item.name}."
             rows += [

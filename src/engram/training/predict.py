@@ -30,11 +30,7 @@ class Predictor:
             verb = task if task in ("write", "caption") else "evaluate"
             raise UserError(f"{run} has learned to {task}, not to classify images", then=f"engram {verb} {run}")
         self.net, self.description = weights.load(file)
-        shape, task = self.description.shape, self.description.task
-        if task in ("write", "caption"):
-            raise UserError(
-                f"{run} has learned to {task}, not to name classes", then=f"engram {task} {run}"
-            )
+        shape = self.description.shape
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise UserError(
                 f"{run} takes inputs of shape {shape}, which are no images",

@@ -279,3 +279,18 @@ def test_a_run_that_lacks_something(engram: Engram, run: Path) -> None:
     assert "holds no weights" in engram.refused("run")
     (run / "recipe.toml").write_text("[[[")
     engram.refused("run")
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "model"),
+    [("write", "book.txt", {"name": "char_rnn", "hidden_size": 8}), ("caption", "scenes:12", {"hidden_size": 8})],
+)
+def test_a_run_that_foresees_words_is_examined(tmp_path, capsys, monkeypatch, task, data, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text("to be or not to be\n" * 60)
+    training = {"epochs": 1, "batch_size": 4, "clinic": "none"}
+    train(task=task, data=data, model=model, training=training, device={"threads": 1}, output="run")
+    assert app.dispatch(["examine", "run", "--level", "quick"]) == 0
+    told = capsys.readouterr().out
+    assert "measured on" in told
+    assert "class imbalance" not in told

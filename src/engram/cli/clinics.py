@@ -152,6 +152,8 @@ def _setup(assembled: "Assembled") -> "Setup":
     from engram.data.card import make_card
     from engram.training.watch import setup_of
 
+    if assembled.recipe.task != "classify":
+        return setup_of(assembled, {"task": assembled.recipe.task})
     return setup_of(assembled, make_card(assembled.prepared, assembled.source).to_dict())
 
 

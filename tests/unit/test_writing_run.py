@@ -157,12 +157,14 @@ def test_a_sample_is_written_after_every_pass(finished: Path) -> None:
     assert samples[-1] == {"step": steps[-1], "epoch": 2, "prompt": "", "temperature": 0.8, "text": text}
 
 
+@pytest.mark.slow
 def test_a_sample_costs_training_no_draw(folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SAMPLE", 3)
     other = train("write", folder / "book.txt", folder / "other", **SETTINGS, **{"model.drop": 0.0}).folder
     assert same(weights_of(finished), weights_of(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "breaks"])
 @pytest.mark.parametrize("after", [3, 17])
 def test_stopped_within_a_pass_and_resumed_it_is_the_same_run(tmp_path: Path, how: str, after: int) -> None:
@@ -207,6 +209,7 @@ def test_stopped_within_a_pass_and_resumed_it_is_the_same_run(tmp_path: Path, ho
     assert evaluations[0] == evaluations[1]
 
 
+@pytest.mark.slow
 def test_the_state_that_is_carried_matters(tmp_path: Path) -> None:
     """Resumed without it, the weights are others: what the test above would miss."""
     path = text_file(tmp_path, TEXT[:600])
@@ -240,6 +243,7 @@ def test_the_loss_does_not_depend_on_how_a_split_is_cut(
     assert other["loss"] == pytest.approx(float(by_hand), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["byte", "word"])
 def test_bytes_and_words(tmp_path: Path, unit: str) -> None:
     text = TEXT[:1500].replace("e", "é")
@@ -307,6 +311,7 @@ def test_a_batch_is_the_rows(tmp_path: Path) -> None:
     assert many.prepared.train.chunks.rows == 629
 
 
+@pytest.mark.slow
 def test_accumulated_it_is_the_same_run(tmp_path: Path, finished: Path) -> None:
     run = train("write", finished.parent / "book.txt", tmp_path / "run", **SETTINGS, accumulate=3).folder
     one, other = weights_of(finished), weights_of(run)
@@ -314,6 +319,7 @@ def test_accumulated_it_is_the_same_run(tmp_path: Path, finished: Path) -> None:
         np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_judged_and_kept(tmp_path: Path, finished: Path) -> None:
     run = train("write", finished.parent / "book.txt", tmp_path / "run", **SETTINGS, average=0.8).folder
     saved = torch.load(run / "state" / "last.pt", weights_only=True)
@@ -325,6 +331,7 @@ def test_averaged_weights_are_judged_and_kept(tmp_path: Path, finished: Path) ->
     assert rows(run, "epoch")[-1]["validation"]["loss"] == pytest.approx(float(nats.mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
     more = {"optimizer.lr": 1e-12, "epochs": 9, "patience": 2, "average": 0.99}
     run = train("write", text_file(tmp_path, TEXT[:300]), tmp_path / "run", **{**SETTINGS, **more})
@@ -332,6 +339,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
     assert len(rows(run.folder, "epoch")) < 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("review", "settings"), [("forgetting_curve", {"review.save": 0.4}), ("infobatch", {}), ("shuffle", {})]
 )

@@ -23,6 +23,7 @@ from engram.tasks.caption import Caption
 from engram.text.describe import describe
 from engram.training import weights
 from engram.training.assemble import assemble
+from engram.training.judge import judge
 from engram.training.tensorboard import scalars
 from quiet import DEVICE, PowerCut, resume, rows, train
 
@@ -375,6 +376,23 @@ def test_pictures_take_the_size_that_the_encoder_knows(tmp_path: Path, classifie
     Image.new("RGB", (30, 22)).save(data / "train0.png")  # of several sizes
     given = {"model.encoder": "resnet20", "model.encoder_weights": str(classifier)}
     assert assembled(data, **given).prepared.shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("split", ["validation", "test", "train"])
+def test_judged_again_it_is_what_it_was(finished: Path, data: Path, split: str) -> None:
+    nats, share, scores = by_hand(finished, data, split)
+    found, where = judge(finished, split=split)
+    assert where == f"{split} of {data}"
+    assert found["loss"] == pytest.approx(nats, rel=0.02)  # in bfloat16 where that is fast
+    assert found["accuracy"] == pytest.approx(share, abs=0.02)
+    assert set(found) >= set(scores)
+
+
+def test_judged_by_other_captions(tmp_path: Path, finished: Path) -> None:
+    other = pictures(tmp_path / "pictures", side=24)
+    found, where = judge(finished, data=str(other), split="validation")
+    assert where == f"validation of {other}"
+    assert (found["examples"], found["pictures"]) == (2 * SPLITS["validation"], SPLITS["validation"])
 
 
 @pytest.mark.parametrize(

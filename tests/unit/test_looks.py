@@ -48,6 +48,7 @@ def test_sharpness_by_hand() -> None:
     assert sharpness(alone((7, 7), (3, 3))) == pytest.approx(1.0)
     assert sharpness(np.array([[1.0, 3.0, 4.0]])) == pytest.approx(0.5)  # at least one place
     assert sharpness(np.arange(25.0).reshape(5, 5)) == pytest.approx((24 + 23) / 300)  # 2.5 is 2 places
+    assert sharpness(np.arange(100.0).reshape(10, 10)) == pytest.approx(sum(range(90, 100)) / 4950)
 
 
 def drawn(pixels: np.ndarray, words: tuple[str, ...], attention: np.ndarray | None, side: int = 48) -> np.ndarray:

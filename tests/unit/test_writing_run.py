@@ -19,6 +19,7 @@ from engram.review import export
 from engram.text import words as cut
 from engram.training import weights, writing
 from engram.training.assemble import assemble
+from engram.training.judge import judge
 from engram.training.tensorboard import scalars
 from quiet import DEVICE, PowerCut, resume, rows, train
 
@@ -430,6 +431,30 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     with pytest.raises(UserError, match=told):
         train("write", path, tmp_path / "run", **{**SETTINGS, **settings})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["validation", "test", "train"])
+def test_judged_again_it_is_what_it_was(finished: Path, split: str) -> None:
+    found, where = judge(finished, split=split)
+    assert where == f"{split} of {finished.parent / 'book.txt'}"
+    nats, right, tokens = nats_of(finished, parts_of(finished.parent / "book.txt")[split])
+    assert found["examples"] == len(tokens) - 1
+    assert found["loss"] == pytest.approx(float(nats.mean()), rel=0.02)  # in bfloat16 where that is fast
+    assert found["accuracy"] == pytest.approx(float(right.double().mean()), abs=0.02)
+    assert found["nats_per_character"] == pytest.approx(found["loss"], rel=1e-9)
+
+
+def test_judged_by_another_text(tmp_path: Path, finished: Path) -> None:
+    text = TEXT[2000:2400]
+    found, where = judge(finished, data=str(text_file(tmp_path, text)))
+    assert where == f"all of {tmp_path / 'book.txt'}"
+    assert found["loss"] == pytest.approx(float(nats_of(finished, text)[0].mean()), rel=0.02)
+    text_file(tmp_path, "The zebra sees.")
+    with pytest.raises(UserError, match="lacks 'T', 'z', 'b', 'r'"):
+        judge(finished, data=str(tmp_path / "book.txt"))
+    text_file(tmp_path, "a")
+    with pytest.raises(UserError, match="too short"):
+        judge(finished, data=str(tmp_path / "book.txt"))
 
 
 def test_a_text_cannot_change_when_a_run_is_resumed(finished: Path) -> None:

@@ -45,7 +45,8 @@ class Built:
 @pytest.fixture(scope="module", params=BY_WEIGHT)
 def built(request: pytest.FixtureRequest) -> Built:
     entry = registry.find("model", request.param)
-    shape = (entry.facts["input"][0], *[max(entry.facts["smallest"], 4)] * 2)
+    axes = len(entry.facts["input"]) - 1  # a network for signals has one
+    shape = (entry.facts["input"][0], *[max(entry.facts["smallest"], 4)] * axes)
     net = models.build(entry.name, shape=shape, num_classes=CLASSES, rng=generator(0))
     return Built(entry, shape, net, torch.randn(4, *shape, generator=generator(1)))
 
@@ -165,7 +166,8 @@ def test_channels_last_and_bfloat16_agree_with_float32(built: Built) -> None:
     if built.entry.facts["parameters"] > 15 * MILLION:
         pytest.skip("seconds long; its shallower sisters are made of the same blocks")
     net = settled(built.net, built.x)
-    net32, x32 = net.to(memory_format=torch.channels_last), built.x.contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if built.x.dim() == 4 else torch.contiguous_format  # signals have no channels-last
+    net32, x32 = net.to(memory_format=layout), built.x.contiguous(memory_format=layout)
     with torch.no_grad():
         exact = copy.deepcopy(net).double()(built.x.double())
         error = distance(net(built.x), exact)

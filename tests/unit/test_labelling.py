@@ -119,6 +119,15 @@ def test_only_steps_that_count_enter_the_loss():
         assert float(found.correct[row]) == pytest.approx(float(right))
 
 
+def test_convolutions_name_every_step_too(file, tmp_path):
+    run = engram.train(
+        task="label", data=str(file), output=str(tmp_path / "run"), epochs=20, device={"threads": 1},
+        optimizer={"lr": 1e-2}, model={"name": "tcn", "width": 8, "blocks": 2, "read": "every"},
+        training={"batch_size": 32, "clinic": "none"},
+    )  # fmt: skip
+    assert run.evaluations["test"]["accuracy"] > 0.8
+
+
 def test_a_run_learns_to_name_every_step_and_is_judged_again(file, tmp_path):
     run = engram.train(
         task="label", data=str(file), output=str(tmp_path / "run"), seed=0, epochs=30, device={"threads": 1},

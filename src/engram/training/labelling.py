@@ -27,7 +27,7 @@ from engram.training.weights import Description
 from engram.training.writing import first_weights
 
 EVALUATION_BATCH = 256
-RECURRENT = ("rnn", "gru", "lstm")  # that have an answer for every step
+FOR_EVERY_STEP = ("rnn", "gru", "lstm", "tcn")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def refuse_one_answer(net: nn.Module, recipe: Recipe, prepared: PreparedSteps) -
         raise UserError(
             f"{recipe.model.name} gives {shape} for 2 signals of {prepared.shape[1]} steps",
             allowed=f"scores for every step, {wanted}",
-            then=f"--model {recipe.model.name if recipe.model.name in RECURRENT else 'lstm'} --model.read every",
+            then=f"--model {recipe.model.name if recipe.model.name in FOR_EVERY_STEP else 'lstm'} --model.read every",
         )
 
 

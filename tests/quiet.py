@@ -19,17 +19,22 @@ class Quiet(Session):
     Args:
         stop: the step after which it is interrupted, as by Ctrl-C.
         breaks: the step after which the process dies, as by a power cut.
+        last_pass: the pass after which it dies, told but not yet saved.
     """
 
-    def __init__(self, *given: Any, stop: int | None = None, breaks: int | None = None) -> None:
+    def __init__(
+        self, *given: Any, stop: int | None = None, breaks: int | None = None, last_pass: int | None = None
+    ) -> None:
         super().__init__(*given)
-        self.stop, self.breaks = stop, breaks
+        self.stop, self.breaks, self.last_pass = stop, breaks, last_pass
 
     def say(self, row: dict[str, Any], *, keep: bool = True) -> None:
         super().say(row, keep=keep)
         if row["event"] == "step" and row["step"] == self.stop:
             self.interrupted = True
         if row["event"] == "step" and row["step"] == self.breaks:
+            raise PowerCut
+        if row["event"] == "epoch" and row["epoch"] == self.last_pass:
             raise PowerCut
 
     def write_report(self) -> None:
@@ -47,8 +52,8 @@ class PowerCut(Exception):
 def train(task: str, data: str | Path, output: Path, *, stop: int | None = None, **settings: Any) -> Run:
     """A short run of a task without the clinic, unless asked for."""
     given = {"task": task, "data": str(data), "output": str(output), "device": DEVICE, "clinic": "none", **settings}
-    breaks = given.pop("breaks", None)
-    return engram.train(session=functools.partial(Quiet, stop=stop, breaks=breaks), **given)
+    ends = {name: given.pop(name, None) for name in ("breaks", "last_pass")}
+    return engram.train(session=functools.partial(Quiet, stop=stop, **ends), **given)
 
 
 def resume(folder: Path, **settings: Any) -> Run:

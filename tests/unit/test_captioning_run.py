@@ -256,6 +256,7 @@ def test_accumulated_it_is_the_same_run(tmp_path: Path, data: Path) -> None:
     found = [
         weights_of(train("caption", data, tmp_path / str(parts), **given, accumulate=parts).folder) for parts in (1, 4)
     ]
+    assert assembled(data, accumulate=4).parts.accumulate == 4
     for name in found[0]:
         torch.testing.assert_close(found[0][name], found[1][name], rtol=0, atol=1e-4, msg=name)
 

@@ -211,6 +211,18 @@ def test_stopped_within_a_pass_and_resumed_it_is_the_same_run(tmp_path: Path, ho
 
 
 @pytest.mark.slow
+def test_a_pass_that_was_told_and_not_saved_is_told_once(tmp_path: Path) -> None:
+    path = text_file(tmp_path, TEXT[:400])
+    whole = train("write", path, tmp_path / "whole", **SETTINGS, save_every=0).folder
+    with pytest.raises(PowerCut):
+        train("write", path, tmp_path / "cut", **SETTINGS, save_every=0, last_pass=1)
+    resume(tmp_path / "cut")
+    assert [row["epoch"] for row in rows(tmp_path / "cut", "epoch")] == [1, 2]
+    assert (whole / "samples.json").read_text() == (tmp_path / "cut" / "samples.json").read_text()
+    assert same(weights_of(whole), weights_of(tmp_path / "cut"))
+
+
+@pytest.mark.slow
 def test_the_state_that_is_carried_matters(tmp_path: Path) -> None:
     """Resumed without it, the weights are others: what the test above would miss."""
     path = text_file(tmp_path, TEXT[:600])
@@ -315,6 +327,7 @@ def test_a_batch_is_the_rows(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_accumulated_it_is_the_same_run(tmp_path: Path, finished: Path) -> None:
     run = train("write", finished.parent / "book.txt", tmp_path / "run", **SETTINGS, accumulate=3).folder
+    assert assembled(finished.parent / "book.txt", accumulate=3).parts.accumulate == 3
     one, other = weights_of(finished), weights_of(run)
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-4, err_msg=name)

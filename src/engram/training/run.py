@@ -151,9 +151,14 @@ class RunFolder:
                 continue
         return rows
 
-    def rewind(self, step: int) -> None:
-        """Drop what metrics.jsonl says of steps after `step` and of an earlier end: they will be said again."""
-        kept = [row for row in self.rows() if row.get("event") != "end" and row.get("step", 0) <= step]
+    def rewind(self, step: int, judged: int | None = None) -> None:
+        """Drop what metrics.jsonl says of steps after `step` and of an earlier end: they will be said again.
+
+        Args:
+            judged: the step at which a pass was measured last, where that is not known to be `step`.
+        """
+        last = {"end": -1, "epoch": step if judged is None else judged}
+        kept = [row for row in self.rows() if row.get("step", 0) <= last.get(row.get("event", ""), step)]
         atomic.write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Any) -> None:

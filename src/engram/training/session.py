@@ -120,7 +120,7 @@ class Session:
         self.describe_network()
         self.say({"event": "header", "lines": telling.header(assembled, self.path)}, keep=False)
         if self.resumed:
-            self.folder.rewind(assembled.state.step)
+            self.folder.rewind(assembled.state.step, assembled.state.judged)
             self.say({"event": "resumed", "step": assembled.state.step, **self.lengths()})
         else:
             self.say({"event": "start", **self.lengths()})

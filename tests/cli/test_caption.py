@@ -124,6 +124,15 @@ def test_pictures_of_where_it_looked(run: Path, here: Path, capsys: pytest.Captu
             assert sheet.width == 8 + (1 + len(expected[number].words)) * (9 * SIDE + 8)
 
 
+def test_pictures_of_one_name_have_a_map_each(run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "others").mkdir()
+    (here / "others" / "0.png").write_bytes((here / "photos" / "2.png").read_bytes())
+    done(capsys, "caption", run, "photos", "others", "--maps", "maps")
+    assert sorted(file.name for file in (here / "maps").iterdir()) == ["0-2.png", "0.png", "1.png", "2.png"]
+    assert (here / "maps" / "0-2.png").read_bytes() == (here / "maps" / "2.png").read_bytes()
+    assert (here / "maps" / "0-2.png").read_bytes() != (here / "maps" / "0.png").read_bytes()
+
+
 def test_a_network_without_attention_says_the_sentence_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = saved(here / "plain", "captioner_lstm")
     lines = done(capsys, "caption", run, "photos", "--maps", "maps").splitlines()

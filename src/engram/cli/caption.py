@@ -25,6 +25,7 @@ def caption(
     """
     import json as jsonlib
     import sys
+    from collections import Counter
 
     from engram import atomic
     from engram.cli.predict import image_files
@@ -37,7 +38,7 @@ def caption(
     if not files:
         raise UserError("no images were given", then=f"engram caption {run} photo.jpg")
     describer = Describer(run)
-    unreadable = 0
+    unreadable, drawn = 0, Counter[str]()
     for file in files:
         try:
             pixels = describer.pixels(file)
@@ -50,7 +51,9 @@ def caption(
         rows = [(word, looks.place_of(one), looks.sharpness(one)) for word, one in looked]
         if maps is not None:
             maps.mkdir(parents=True, exist_ok=True)
-            atomic.write(maps / f"{file.stem}.png", looks.strip(pixels, said))
+            drawn[file.stem] += 1  # of several folders, files may have one name
+            name = file.stem if drawn[file.stem] == 1 else f"{file.stem}-{drawn[file.stem]}"
+            atomic.write(maps / f"{name}.png", looks.strip(pixels, said))
         if json:
             told = [{"word": word, "looked": place, "sharpness": round(share, 4)} for word, place, share in rows]
             print(

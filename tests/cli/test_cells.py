@@ -23,8 +23,9 @@ TEXT = "".join(f"ANNA:\nNo, {one} {two} (or {three}).\n\n" for one, two, three i
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run of task write as training leaves it, untrained."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of task write as training leaves it, untrained; told on a screen wide enough for the whole table."""
+    monkeypatch.setenv("COLUMNS", "140")
     text = tmp_path / "play.txt"
     text.write_text(TEXT, encoding="utf-8")
     letters = Characters.of(TEXT)

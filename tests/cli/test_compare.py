@@ -141,7 +141,7 @@ def test_runs_that_are_lost_or_half_done_are_done_again_to_the_last_bit(place, t
 
 
 def test_killed_and_interrupted_studies_go_on(tmp_path):
-    words = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL, "--epochs", "30")
+    words = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL, "--epochs", "60")  # enough of them for the signal to come in time
     command = [sys.executable, "-m", "engram", "compare", *words, "--jobs", "1", "--output", "study"]
     study = tmp_path / "study"
     for stop in (signal.SIGKILL, signal.SIGINT):
@@ -169,7 +169,7 @@ def test_killed_and_interrupted_studies_go_on(tmp_path):
             session=partial(StudySession, judged="best", test=False),
         )
         assert (again / "weights/last.safetensors").read_bytes() == (run / "weights/last.safetensors").read_bytes()
-        assert [one["epoch"] for one in metrics(run) if one["event"] == "epoch"] == list(range(1, 31))
+        assert [one["epoch"] for one in metrics(run) if one["event"] == "epoch"] == list(range(1, 61))
 
 
 def test_a_worker_that_dies_fails_its_run_alone_and_is_tried_again(tmp_path, monkeypatch):

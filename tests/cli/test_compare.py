@@ -141,7 +141,15 @@ def test_runs_that_are_lost_or_half_done_are_done_again_to_the_last_bit(place, t
 
 
 def test_killed_and_interrupted_studies_go_on(tmp_path):
-    words = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL, "--epochs", "60")  # enough of them for the signal to come in time
+    words = (
+        "--vary",
+        "optimizer=sgd,adam",
+        "--seeds",
+        "2",
+        *SMALL,
+        "--epochs",
+        "60",
+    )  # the signal has to come before the end
     command = [sys.executable, "-m", "engram", "compare", *words, "--jobs", "1", "--output", "study"]
     study = tmp_path / "study"
     for stop in (signal.SIGKILL, signal.SIGINT):

@@ -14,14 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engram import recipe as recipes
+from engram.data.captions.open_captions import open_captions
 from engram.data.captions.score_captions import score_captions
 from engram.errors import UserError
 from engram.models.captioner_network import Captioner
 from engram.report import captions_file
 from engram.review import export
 from engram.tasks.caption import Caption
-from engram.text.describe import describe
-from engram.training import weights
+from engram.text.describe import Description, describe
+from engram.text.words import of_sentence
+from engram.training import captioning, weights
 from engram.training.assemble import assemble
 from engram.training.judge import judge
 from engram.training.tensorboard import scalars
@@ -167,6 +169,44 @@ def test_figures_are_those_of_each_caption_by_itself(finished: Path, data: Path,
         best = next(row for row in reversed(rows(finished, "epoch")) if row["best"])
         assert best["validation"]["loss"] == pytest.approx(nats, rel=1e-4)
         assert best["validation"]["accuracy"] == pytest.approx(share, abs=1e-6)
+
+
+def test_each_picture_s_sentence_is_scored_against_its_own_references(data: Path) -> None:
+    made = assembled(data, seed=3)
+    net, pool, prepared = made.state.net, made.prepared.validation, made.prepared
+    with torch.no_grad():  # scores far enough apart that sentences differ
+        for name, weight in net.named_parameters():
+            if not name.startswith("encoder"):
+                weight.mul_(3)
+    given = (made.views, made.machine, prepared.vocabulary)
+    found = captioning.figures(net, pool, prepared.references["validation"], None, *given)
+    images, sentences = read_split(data, "validation")
+    mean, std = (torch.tensor(values)[:, None, None] for values in (made.description.mean, made.description.std))
+    said = [one.sentence for one in describe(net, (images - mean) / std, prepared.vocabulary, longest=11)]
+    assert len(set(said)) > 2
+    expected = score_captions(said, sentences)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    other = score_captions(said, sentences[::-1])
+    assert any(abs(other[name] - expected[name]) > 1e-3 for name in expected)
+
+
+def test_the_true_places_of_words_are_those_of_the_scene() -> None:
+    scenes = open_captions("scenes:10").train
+    assert scenes.places is not None
+    picked = [(row, row % 5) for row in range(6)]
+    words = [tuple(of_sentence(scenes.sentences[row][own])) for row, own in picked]
+    said = [Description(" ".join(one), one, None, 0.0) for one in words]
+    shape = (6, max(map(len, words)), 6, 4)
+    references = [scenes.sentences[row] for row, _ in picked]
+    found = captioning.truth(said, references, [scenes.places[row] for row, _ in picked], shape, (48, 48))
+    for maps, (row, own), one in zip(found, picked, words, strict=True):
+        for word in range(shape[1]):
+            box = scenes.places[row][own][word] if word < len(one) else None
+            for down, across in np.ndindex(6, 4):
+                x, y = (across + 0.5) * 12, (down + 0.5) * 8  # the cell's middle, in pixels
+                inside = box is not None and box[0] <= x < box[2] and box[1] <= y < box[3]
+                assert maps[word, down, across] == inside
+    assert found.any(axis=(1, 2, 3)).all()
 
 
 def test_it_learns(finished: Path) -> None:

@@ -24,6 +24,7 @@ arXiv:1803.01271, section 3.
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,11 +48,10 @@ class CausalConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, dilation: int) -> None:
         super().__init__()
-        plain = nn.Conv1d(in_channels, out_channels, kernel_size)
-        nn.init.kaiming_normal_(plain.weight, nonlinearity="relu")
-        self.direction = nn.Parameter(plain.weight.detach().clone())  # (C', C, k)
+        self.direction = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size))  # (C', C, k)
+        nn.init.kaiming_normal_(self.direction, nonlinearity="relu")
         self.length = nn.Parameter(self.direction.detach().flatten(1).norm(dim=1))  # (C',)
-        self.bias = nn.Parameter(plain.bias.detach().clone())  # (C',)
+        self.bias = nn.Parameter(torch.zeros(out_channels))  # (C',)
         self.dilation, self.before = dilation, (kernel_size - 1) * dilation
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, T)

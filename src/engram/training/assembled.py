@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import __version__, accounting, optimizers, registry
+from engram import __version__, accounting, optimizers, registry, regularizers, schedules
+from engram.augment.compose import Batch
 from engram.averaging import WeightAverage
 from engram.decision import Decision
 from engram.recipe import Recipe
 from engram.review import methods
 from engram.review.reviewer import Reviewer
+from engram.tasks.task import Task
 from engram.training import device, loop, threads
 from engram.training.device import Machine
 from engram.training.events import Epoch
@@ -206,6 +208,33 @@ def set_up(net: nn.Module, recipe: Recipe, reviewer: Reviewer, *, dimensions: in
     state = loop.build_state(net, optimizer, reviewer, machine, average=average)
     state.rng.manual_seed(recipe.seed)
     return machine, state
+
+
+def parts_of(
+    recipe: Recipe,
+    regularization: regularizers.Regularization,
+    machine: Machine,
+    *,
+    pool: Any,
+    augment: Callable[[torch.Tensor, torch.Generator, torch.dtype], Batch],
+    task: Task,
+    validate: Callable[[nn.Module], dict[str, float] | None],
+) -> loop.Parts:
+    """What the loop works with: what a task brings, and what every recipe says alike."""
+    return loop.Parts(
+        pool=pool,
+        augment=augment,
+        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
+        machine=machine,
+        validate=validate,
+        accumulate=recipe.training.accumulate,
+        task=task,
+        clip_norm=recipe.training.clip_norm,
+        clip_value=recipe.training.clip_value,
+        patience=recipe.training.patience,
+        regularize=regularization.regularize if recipe.regularizer else None,
+        constrain=regularization.constrain if recipe.regularizer else None,
+    )
 
 
 SMALL_STEP = 0.03  # seconds; where a step takes longer, bfloat16 has been the faster one

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engram import accounting, atomic, augment, initializers, models, registry, regularizers, schedules
+from engram import accounting, atomic, augment, initializers, models, registry, regularizers
 from engram.data import card
 from engram.data.captions.attention_score import attention_of_sentences
 from engram.data.captions.caption_card import caption_card
@@ -30,8 +30,8 @@ from engram.tasks.caption import Caption
 from engram.text.describe import Description as Said
 from engram.text.describe import describe
 from engram.text.vocabulary import Vocabulary
-from engram.training import device, loop, weights
-from engram.training.assembled import Assembled, Progress, Say, set_up, silent
+from engram.training import device, weights
+from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
 from engram.training.judge import weights_of
 from engram.training.run import RunFolder
@@ -165,19 +165,14 @@ def assemble_captioning(recipe: Recipe, progress: Progress = silent, *, resuming
     def validate(judged: nn.Module) -> dict[str, float] | None:
         return None if prepared.validation is None else measure(judged, prepared.validation, views, machine)
 
-    parts = loop.Parts(
+    parts = parts_of(
+        recipe,
+        regularization,
+        machine,
         pool=prepared.train,
         augment=augment.compose(recipe.augment, size=size, mean=mean, std=std),
-        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
-        machine=machine,
-        validate=validate,
-        accumulate=recipe.training.accumulate,
         task=Caption(recipe.text.own),
-        clip_norm=recipe.training.clip_norm,
-        clip_value=recipe.training.clip_value,
-        patience=recipe.training.patience,
-        regularize=regularization.regularize if recipe.regularizer else None,
-        constrain=regularization.constrain if recipe.regularizer else None,
+        validate=validate,
     )
     description = Description(
         model=recipe.model.name,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engram import accounting, atomic, augment, initializers, models, registry, regularizers, schedules
+from engram import accounting, atomic, augment, initializers, models, registry, regularizers
 from engram.augment.pca_noise import palette_of
 from engram.data import card
 from engram.data.open import open_source
@@ -19,8 +19,8 @@ from engram.layers import auxiliary
 from engram.recipe import Recipe
 from engram.review import recall
 from engram.tasks.classify import Classify
-from engram.training import device, evaluate, loop, pretrained
-from engram.training.assembled import Assembled, Progress, Say, set_up, silent
+from engram.training import device, evaluate, pretrained
+from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.evaluate import Views, figures, probabilities
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, suited
@@ -130,19 +130,14 @@ def assemble_classifying(recipe: Recipe, progress: Progress = silent, *, resumin
 
     if machine.compile:
         net.compile()
-    parts = loop.Parts(
+    parts = parts_of(
+        recipe,
+        regularization,
+        machine,
         pool=prepared.train,
         augment=augment.compose(words, size=size, mean=mean, std=std, palette=palette),
-        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
-        machine=machine,
-        validate=validate,
-        accumulate=recipe.training.accumulate,
         task=Classify(recipe.training.label_smoothing),
-        clip_norm=recipe.training.clip_norm,
-        clip_value=recipe.training.clip_value,
-        patience=recipe.training.patience,
-        regularize=regularization.regularize if recipe.regularizer else None,
-        constrain=regularization.constrain if recipe.regularizer else None,
+        validate=validate,
     )
     description = Description(
         model=recipe.model.name,

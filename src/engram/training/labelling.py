@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engram import accounting, atomic, augment, models, registry, regularizers, schedules
+from engram import accounting, atomic, augment, models, registry, regularizers
 from engram.data.step_labels import StepPool, hold_out, open_step_labels
 from engram.data.text_pool import IGNORED
 from engram.decision import Decision
@@ -18,8 +18,8 @@ from engram.errors import UserError
 from engram.recipe import Recipe
 from engram.tasks import write as task
 from engram.tasks.label import Label
-from engram.training import device, loop
-from engram.training.assembled import Assembled, Progress, Say, set_up, silent
+from engram.training import device
+from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, refuse_of_pictures, suited
@@ -130,19 +130,14 @@ def assemble_labelling(recipe: Recipe, progress: Progress = silent, *, resuming:
     def validate(judged: nn.Module) -> dict[str, float] | None:
         return None if prepared.validation is None else measure(judged, prepared.validation, views, machine)
 
-    parts = loop.Parts(
+    parts = parts_of(
+        recipe,
+        regularization,
+        machine,
         pool=train,
         augment=augment.compose((), size=length, mean=mean, std=std),
-        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
-        machine=machine,
-        validate=validate,
-        accumulate=recipe.training.accumulate,
         task=Label(recipe.training.label_smoothing),
-        clip_norm=recipe.training.clip_norm,
-        clip_value=recipe.training.clip_value,
-        patience=recipe.training.patience,
-        regularize=regularization.regularize if recipe.regularizer else None,
-        constrain=regularization.constrain if recipe.regularizer else None,
+        validate=validate,
     )
     description = Description(
         model=recipe.model.name,

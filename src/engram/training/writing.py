@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engram import accounting, atomic, initializers, models, registry, regularizers, schedules
+from engram import accounting, atomic, initializers, models, registry, regularizers
 from engram.augment.compose import Batch
 from engram.data.text_pool import IGNORED, TextPool
 from engram.data.texts import Texts, open_texts, split_off
@@ -26,8 +26,8 @@ from engram.text.chunks import Chunks
 from engram.text.likelihood import Likelihood
 from engram.text.vocabulary import UNKNOWN, Bytes, Characters, Vocabulary, Words
 from engram.text.writing import write
-from engram.training import device, loop
-from engram.training.assembled import Assembled, Progress, Say, set_up, silent
+from engram.training import device
+from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
 from engram.training.events import Epoch
 from engram.training.run import RunFolder
@@ -204,19 +204,14 @@ def assemble_writing(recipe: Recipe, progress: Progress = silent, *, resuming: b
         found = measure(judged, prepared.validation, machine)
         return {"loss": found.likelihood.nats_per_token, "accuracy": found.right / found.likelihood.tokens}
 
-    parts = loop.Parts(
+    parts = parts_of(
+        recipe,
+        regularization,
+        machine,
         pool=prepared.train,
         augment=as_it_is,
-        factor=schedules.build(recipe.schedule.name, recipe.schedule.settings),
-        machine=machine,
-        validate=validate,
-        accumulate=recipe.training.accumulate,
         task=Write(prepared.train.chunks.stride, prepared.train.chunks.rows, recipe.training.label_smoothing),
-        clip_norm=recipe.training.clip_norm,
-        clip_value=recipe.training.clip_value,
-        patience=recipe.training.patience,
-        regularize=regularization.regularize if recipe.regularizer else None,
-        constrain=regularization.constrain if recipe.regularizer else None,
+        validate=validate,
     )
     description = Description(
         model=recipe.model.name,

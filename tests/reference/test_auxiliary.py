@@ -173,7 +173,7 @@ def test_googlenets_head_on_another_network() -> None:
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "lstm"])
 def test_goes_on_every_small_network(name: str) -> None:
     facts = registry.find("model", name).facts
-    shape = (facts["input"][0], *[max(facts["smallest"], 8)] * 2)
+    shape = (facts["input"][0], *[max(facts["smallest"], 8)] * (len(facts["input"]) - 1))
     net = with_auxiliary_heads(build(name, shape), 0.5, shape=shape, rng=rng()).train()
     torch.manual_seed(0)
     scores = net(torch.randn(4, *shape))

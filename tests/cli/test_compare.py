@@ -15,13 +15,13 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import load_file
 
-from cli.commands import ENVIRONMENT, engram, refused
+from cli.commands import ENVIRONMENT, engram, refused, start
 from engram import recipe as recipes
 from engram.study.session import StudySession
 from engram.study.study import go_on, study
 from engram.training.train import train
 
-pytestmark = pytest.mark.slow  # processes of their own, seconds each
+pytestmark = pytest.mark.slow  # some seconds each
 
 SMALL = ("--model", "mlp", "--data", "digits", "--epochs", "2", "--device.threads", "1")
 TWO = ("--vary", "optimizer=sgd,adam", "--seeds", "2", *SMALL)
@@ -112,7 +112,7 @@ def test_a_finished_study_is_shown_again_and_left_as_it_was(place, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(place / "study", study)
     before, page = weights(study), (study / "study.html").read_bytes()
-    done = engram("compare", "study", "--json", cwd=tmp_path)
+    done = start("compare", "study", "--json", cwd=tmp_path)  # charts are numbered through in a process
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events] == ["begun", "verdict", "verdict", "ended"]
@@ -145,11 +145,11 @@ def test_killed_and_interrupted_studies_go_on(tmp_path):
         "--vary",
         "optimizer=sgd,adam",
         "--seeds",
-        "2",
+        "1",
         *SMALL,
         "--epochs",
         "60",
-    )  # the signal has to come before the end
+    )  # signals come before the end
     command = [sys.executable, "-m", "engram", "compare", *words, "--jobs", "1", "--output", "study"]
     study = tmp_path / "study"
     for stop in (signal.SIGKILL, signal.SIGINT):

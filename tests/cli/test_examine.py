@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from cli.commands import engram as process
+from cli.commands import start as process
 from engram.cli import app
 from engram.clinic.finding import Finding, Remedy
 from engram.training.train import train

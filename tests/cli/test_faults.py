@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from cli.commands import ENVIRONMENT, SHORT, engram, refused
+from cli.commands import ENVIRONMENT, SHORT, engram, refused, start
 
 
 def test_unknown_settings_and_names_offer_the_nearest(tmp_path):
@@ -162,5 +162,5 @@ def test_a_device_that_is_not_there(tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    done = engram("train", "--model", "resnet21", "--debug", cwd=tmp_path)
+    done = start("train", "--model", "resnet21", "--debug", cwd=tmp_path)
     assert "Traceback" in done.stderr

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cli.commands import ENVIRONMENT, SHORT, engram, refused
+from cli.commands import ENVIRONMENT, SHORT, engram, refused, start
 
-pytestmark = pytest.mark.slow  # processes of their own, seconds each
+pytestmark = pytest.mark.slow  # some seconds each
 
 EVERYTHING = (
     *("--model", "mlp", "--model.drop", "0.3", "--model.batch_norm", "true", "--epochs", "4"),
@@ -24,7 +24,7 @@ EVERYTHING = (
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
-    assert engram("train", *EVERYTHING, "--output", "whole", cwd=tmp_path).returncode == 0
+    assert start("train", *EVERYTHING, "--output", "whole", cwd=tmp_path).returncode == 0
     command = [sys.executable, "-m", "engram", "train", *EVERYTHING, "--output", "killed"]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     state = tmp_path / "killed" / "state" / "last.pt"
@@ -45,7 +45,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
         if kills < 3:
             process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     assert kills >= 1, "it was never killed"
-    done = engram("resume", "killed", cwd=tmp_path)
+    done = start("resume", "killed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for which in ("last", "best"):
         whole, killed = (load_file(tmp_path / run / "weights" / f"{which}.safetensors") for run in ("whole", "killed"))

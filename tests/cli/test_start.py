@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-from cli.commands import ENVIRONMENT, engram
+from cli.commands import ENVIRONMENT
+from cli.commands import start as engram
 
 HEAVY = ("torch", "numpy", "altair", "vl_convert", "sklearn", "pyarrow", "PIL", "safetensors")
 

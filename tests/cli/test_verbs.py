@@ -9,7 +9,7 @@ from PIL import Image
 
 from cli.commands import SHORT, engram, refused
 
-pytestmark = pytest.mark.slow  # processes of their own, seconds each
+pytestmark = pytest.mark.slow  # some seconds each
 
 
 @pytest.fixture(scope="module")

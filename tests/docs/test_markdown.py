@@ -14,8 +14,6 @@ import argparse
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ import pytest
 from PIL import Image
 
 import engram
+from cli.commands import engram as command
 from engram import recipe, registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,9 +88,7 @@ def run(words: list[str], folder: Path) -> None:
         case "engram":
             if rest[:1] == ["train"]:
                 rest = shortened(rest)
-            done = subprocess.run(
-                [sys.executable, "-m", "engram", *rest], cwd=folder, capture_output=True, text=True, timeout=300
-            )
+            done = command(*rest, cwd=folder)
             assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
         case "make":
             targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

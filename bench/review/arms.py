@@ -18,6 +18,7 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     "repeat_before_forgetting": ({}, {"rate": 2}, {"review.eta": 0.8}, {"review.kernel": "gaussian"}),
     "rs2": ({}, {"rate": 2}, {"review.share": 0.3}, {"review.share": 0.3, "rate": 2}),
     "selective_backprop": ({}, {"rate": 2}, {"review.form": "rank"}, {"review.beta": 2.0}),
+    "self_paced": ({}, {"rate": 2}, {"review.start": 0.8}, {"review.growth": 1.1}),
     "forgetting_curve": ({}, {"rate": 2}, {"review.save": 0.7}, {"review.save": 0.7, "rate": 2}),
     "auto": ({}, {"rate": 2}, {"review.retention": 0.95}, {"review.retention": 0.8}),
 }

@@ -155,6 +155,7 @@ def test_a_reader_that_has_had_enough_ends_it(run: Path) -> None:
         (("--temperature", 0), "temperature 0.0 is out of range"),
         (("--top-k", 0), "top-k 0 is out of range"),
         (("--top-p", 1.2), "top-p 1.2 is out of range"),
+        (("--greedy", "--beam", 3), "--greedy and --beam are two ways to choose"),
         (("--beam", 0), "width 0 is out of range"),
         (("--lenght", 3), "--length"),
     ],

@@ -91,7 +91,8 @@ def test_what_is_cut_off_joined_is_the_text(text: str, validation: float, test: 
         cut = split_off(Texts("book", "text file", text), validation=validation, test=test)
     except UserError:
         pieces = round(len(text) * validation), round(len(text) * test)
-        assert len(text) - sum(pieces) < 2 or 1 in pieces
+        wanted = [piece for piece, share in zip(pieces, (validation, test), strict=True) if share]
+        assert min([len(text) - sum(pieces), *wanted]) < 2
         return
     assert cut.train + (cut.validation or "") + (cut.test or "") == text
     assert len(cut.validation or "") == round(len(text) * validation)
@@ -111,6 +112,7 @@ def test_splits_that_the_data_bring_stay() -> None:
 @pytest.mark.parametrize(
     ("text", "validation", "test", "told"),
     [
+        ("abcd", 0.1, 0.5, "2 to train on, 0 to validate and 2 to test"),
         ("abc", 0.5, 0.0, "1 to train on, 2 to validate and 0 to test"),
         ("abcdefghij", 0.1, 0.2, "7 to train on, 1 to validate and 2 to test"),
         ("abcdefghij", 0.2, 0.1, "7 to train on, 2 to validate and 1 to test"),

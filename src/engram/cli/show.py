@@ -23,8 +23,11 @@ KINDS = (
     "attributions",
 )
 CLAIMS = "claims"
-DOTTED = ("model", "optimizer", "schedule", "source", "review")
-"""Kinds whose settings are dotted options; those of the others are part of a word, as in `crop:4`."""
+DOTTED = {kind: kind for kind in ("model", "optimizer", "schedule", "review")} | {
+    "writer": "model",
+    "captioner": "model",
+}
+"""Kinds whose settings are dotted options, and of what; those of the others are part of a word, as in `crop:4`."""
 
 
 def show(kind: str = "", pattern: str = "*", /, *, language: str = "en", json: bool = False) -> int:
@@ -110,7 +113,7 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
 
     filled_in = (
         "num_classes", "in_channels", "image_size", "dimensions", "vocabulary", "shape", "parameters", "size", "mean",
-        "palette", "history", "net", "x", "y",
+        "palette", "history", "net", "x", "y", "path", "progress",
     )  # fmt: skip
     parameters = inspect.signature(entry.build).parameters.values()
     return {
@@ -182,7 +185,7 @@ def card(entry: "Entry") -> None:
     settings = settings_of(entry)
     if settings:
         print("\nsettings")
-        prefix = f"--{entry.kind}." if entry.kind in DOTTED else ""
+        prefix = f"--{DOTTED[entry.kind]}." if entry.kind in DOTTED else ""
         for name, default in settings.items():
             print(f"  {prefix}{name}  [{default}]")
     module = sys.modules.get(entry.build.__module__)

@@ -56,6 +56,8 @@ def write(
     if described.task != "write":
         verb = "caption" if described.task == "caption" else "predict"
         raise UserError(f"{run} has learned to {described.task}, not to write", then=f"engram {verb} {run} photo.jpg")
+    if greedy and beam is not None:
+        raise UserError("--greedy and --beam are two ways to choose", allowed="one of them")
     net, described = weights.load(file)
     vocabulary = described.words()
     if beam is not None:

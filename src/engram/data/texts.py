@@ -90,7 +90,8 @@ def split_off(texts: Texts, *, validation: float, test: float) -> Texts:
     number = len(texts.train)
     tested, judged = round(number * test), round(number * validation)
     kept = number - tested - judged
-    if kept < SHORTEST or 0 < judged < SHORTEST or 0 < tested < SHORTEST:
+    wanted = [kept, *([judged] if validation else []), *([tested] if test else [])]
+    if min(wanted) < SHORTEST:
         raise UserError(
             f"{texts.path} has {number:,} characters: {max(kept, 0):,} to train on, {judged:,} to validate and "
             f"{tested:,} to test",

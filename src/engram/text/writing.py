@@ -74,10 +74,10 @@ def _going_on(
     net.eval()
     spell, silent = speller(vocabulary), unsaid(vocabulary).to(tokens.device)
     state = None
-    for _ in range(length):
+    for number in range(1, length + 1):
         scores, state = net(tokens, state)
         chosen = choose(scores[:, -1].float().masked_fill(silent, -math.inf))  # (1,)
-        yield spell(int(chosen))
+        yield spell(int(chosen), number == length)
         tokens = chosen[:, None]
 
 
@@ -129,14 +129,16 @@ def unsaid(vocabulary: Vocabulary) -> Tensor:
     return torch.arange(len(vocabulary)) < len(vocabulary.special)
 
 
-def speller(vocabulary: Vocabulary) -> Callable[[int], str]:
-    """From one token after another to text; bytes of one character come out together.
+def speller(vocabulary: Vocabulary) -> Callable[[int, bool], str]:
+    """From one token after another, and whether it is the last, to text; bytes of one character come out together.
+
+    A character that the last token leaves unfinished comes out as U+FFFD.
 
     >>> spell = speller(Bytes())
-    >>> [spell(byte) for byte in "é!".encode()]
+    >>> [spell(byte, False) for byte in "é!".encode()]
     ['', 'é', '!']
     """
     if not isinstance(vocabulary, Bytes):
-        return lambda token: vocabulary.decode([token])
+        return lambda token, last: vocabulary.decode([token])
     decoder, first = codecs.getincrementaldecoder("utf-8")(errors="replace"), len(vocabulary.special)
-    return lambda token: decoder.decode(bytes([token - first]))
+    return lambda token, last: decoder.decode(bytes([token - first]), final=last)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engram import accounting, atomic, initializers, models, registry, regularizers
 from engram.augment.compose import Batch
 from engram.data.text_pool import IGNORED, TextPool
-from engram.data.texts import Texts, open_texts, split_off
+from engram.data.texts import SHORTEST, Texts, open_texts, split_off
 from engram.decision import Decision
 from engram.errors import UserError
 from engram.models.char_rnn import CharRNN
@@ -266,8 +266,14 @@ def prepare_text(texts: Texts, vocabulary: Vocabulary, recipe: Recipe, target: t
             pools[split] = None
             continue
         tokens = torch.tensor(vocabulary.encode(text), dtype=torch.int64)
+        if len(tokens) < SHORTEST:
+            raise UserError(
+                f"{texts.path} is too short: nothing follows the first token of its {split} split",
+                allowed=f"{SHORTEST} tokens or more",
+                then="a longer text, or other shares: --data.validation 0.1 --text.test 0",
+            )
         if split == "train":
-            rows = max(1, min(recipe.training.batch_size, len(tokens) - 1))  # `Chunks` says what is too short
+            rows = min(recipe.training.batch_size, len(tokens) - 1)
             columns = (len(tokens) - 1) // rows
             chunk = min(recipe.text.chunk or columns, max(1, columns))
             pools[split] = TextPool(

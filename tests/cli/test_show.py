@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.resources import files
 
 import pytest
 
@@ -107,6 +108,11 @@ def test_a_network_s_layers_in_other_directions():
 def test_json_of_a_network_has_its_memory(capsys):
     facts = json.loads(shown(capsys, "models", "lenet5", json=True))
     assert facts["training_memory"] == network_memory.follow(registry.find("model", "lenet5"))
+
+
+def test_every_network_is_on_file():
+    held = json.loads(files("engram.cli").joinpath(network_memory.FILE).read_text(encoding="utf-8"))
+    assert sorted(held) == sorted(registry.names("model"))
 
 
 HEAVY = 45_000_000

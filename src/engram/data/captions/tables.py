@@ -81,7 +81,7 @@ def table(path: str | Path) -> CaptionSource:
                 continue
             own = row.split or split_of.get(row.picture, split)
             listing.add(own, row.picture, row.sentence)
-    return source_of(listing, "table", lambda _: FOLDERS, home=home, unlisted=unlisted, notes=notes)
+    return source_of(listing, "table", lambda _: ("images", *FOLDERS), home=home, unlisted=unlisted, notes=notes)
 
 
 @dataclass(frozen=True)

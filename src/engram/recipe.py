@@ -257,10 +257,10 @@ def dumps(recipe: Recipe) -> str:
     return "\n".join([*top, *sections]) + "\n"
 
 
-def options() -> list[tuple[str, str, str]]:
-    """Every setting as (dotted name, sentence, default), in the order of the recipe: what help prints."""
+def options(task: str = "classify") -> list[tuple[str, str, str]]:
+    """Every setting as (dotted name, sentence, a task's default), in the order of the recipe: what help prints."""
     rows: list[tuple[str, str, str]] = []
-    recipe = Recipe()
+    recipe = of_task(task)
     for item in fields(recipe):
         value = getattr(recipe, item.name)
         if isinstance(value, Choice):

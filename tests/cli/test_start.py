@@ -3,8 +3,7 @@
 import subprocess
 import sys
 
-from cli.commands import ENVIRONMENT
-from cli.commands import start as engram
+from cli.commands import ENVIRONMENT, engram
 
 HEAVY = ("torch", "numpy", "altair", "vl_convert", "sklearn", "pyarrow", "PIL", "safetensors")
 
@@ -22,6 +21,13 @@ def test_help_names_every_verb_and_every_setting(tmp_path):
     shown = engram("train", "--help", cwd=tmp_path).stdout
     for setting in ("--recipe", "--plan", "--optimizer", "--data.image_size", "--epochs", "--device.threads"):
         assert setting in shown
+
+
+def test_help_has_the_defaults_of_the_task(tmp_path):
+    shown = {task: engram("train", "--task", task, "--help", cwd=tmp_path).stdout for task in ("write", "label")}
+    assert "as --task write has them" in shown["write"]
+    assert "[char_lstm]" in shown["write"]
+    assert "[lstm]" in shown["label"]
 
 
 def test_the_version(tmp_path):

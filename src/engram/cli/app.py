@@ -86,5 +86,5 @@ def dispatch(words: list[str]) -> int:
         bound.arguments["settings"] = given or {}
     code = int(command(*bound.args, **bound.kwargs) or 0)
     if words and words[0] in TAKES_SETTINGS and given is None:  # help was asked for
-        settings.list_all()
+        settings.list_all(settings.split(words)[1].get("task", "classify"))
     return code

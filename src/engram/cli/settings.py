@@ -36,17 +36,18 @@ def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return rest, settings
 
 
-def list_all() -> None:
-    """Every setting of the recipe with its sentence and default, below a verb's own help."""
+def list_all(task: str) -> None:
+    """Every setting of the recipe with its sentence and a task's default, below a verb's own help."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.ROUNDED, show_header=False, title="Settings of the recipe", title_justify="left", expand=True)
+    title = f"Settings of the recipe, as --task {task} has them"
+    table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left", expand=True)
     table.add_column(no_wrap=True, style="cyan")
     table.add_column(ratio=1)
-    for name, about, default in options():
+    for name, about, default in options(task):
         shown = f" [dim]{escape(f'[{default}]')}[/dim]" if default else ""
         table.add_row(f"--{name}", escape(about) + shown)
     Console(highlight=False).print(table)

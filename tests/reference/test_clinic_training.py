@@ -575,6 +575,17 @@ def test_gradients_are_judged_by_the_ratio_of_the_ends(
     assert severities("vanishing_gradient", once) + severities("exploding_gradient", once) == []
 
 
+def test_steps_of_a_cell_are_places_in_time_and_not_in_depth() -> None:
+    def judged(*names: str) -> list[str]:
+        told = [replace(one, name=name) for one, name in zip(layers(*(10.0 ** -i for i in range(9))), names)]
+        return severities("exploding_gradient", lasting(Moment(1, layers=tuple(told))))
+
+    encoder = ("conv1", "conv2", "conv3")
+    assert judged(*encoder, "gates", "mix", "gates#2", "mix#2", "gates#3", "head") == []
+    assert judged(*encoder, "same", "same#2", "same#3", "same#4", "same#5", "head") == ["critical"]  # one layer, tied
+    assert judged(*encoder, "fc1", "fc2", "fc3", "fc4", "fc5", "head") == ["critical"]
+
+
 def test_leaps_of_the_gradient_are_counted() -> None:
     def of(*norms: float) -> list[str]:
         moments = tuple(Moment(step, gradient=norm) for step, norm in enumerate([1.0] * 20 + list(norms)))

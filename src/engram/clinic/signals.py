@@ -1,6 +1,7 @@
 """What several diagnoses of training ask of a history: how far the loss has come, how the gradient fares with depth."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from statistics import mean, median
@@ -102,9 +103,26 @@ def is_weighted(layer: Layer) -> bool:
 
 
 def hidden(moment: Moment) -> list[Layer]:
-    """The weighted layers that a gradient reached, by depth, without the last: its scale says nothing of depth."""
+    """The weighted layers that a gradient reached, by depth, without the last: its scale says nothing of depth.
+
+    Layers that are called again and again together, as those of a cell at each word, are left out: their calls are
+    places in time, and what a gradient loses there is said by `gradient_through_time`. One layer alone that is used
+    several times stays.
+    """
     weighted = [one for one in moment.layers if is_weighted(one)]
-    return [one for one in weighted[:-1] if one.gradient is not None]
+    calls = Counter(module_of(one) for one in weighted)
+    cell = {name for name, times in calls.items() if times > 1}
+    in_time = cell if len(cell) > 1 else set()
+    return [one for one in weighted[:-1] if one.gradient is not None and module_of(one) not in in_time]
+
+
+def module_of(layer: Layer) -> str:
+    """The name of the module, whichever of its calls this is.
+
+    >>> module_of(Layer("decoder.gates#12", "Linear", 0, 0.0, 1.0, 3.0, 0.0, None, 10))
+    'decoder.gates'
+    """
+    return layer.name.partition("#")[0]
 
 
 def gradient_ends(moment: Moment, *, least: int = 2) -> tuple[float, float] | None:

@@ -577,7 +577,8 @@ def test_gradients_are_judged_by_the_ratio_of_the_ends(
 
 def test_steps_of_a_cell_are_places_in_time_and_not_in_depth() -> None:
     def judged(*names: str) -> list[str]:
-        told = [replace(one, name=name) for one, name in zip(layers(*(10.0 ** -i for i in range(9))), names)]
+        fading = layers(*(10.0**-place for place in range(9)))
+        told = [replace(one, name=name) for one, name in zip(fading, names, strict=True)]
         return severities("exploding_gradient", lasting(Moment(1, layers=tuple(told))))
 
     encoder = ("conv1", "conv2", "conv3")

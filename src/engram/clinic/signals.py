@@ -103,17 +103,27 @@ def is_weighted(layer: Layer) -> bool:
 
 
 def hidden(moment: Moment) -> list[Layer]:
-    """The weighted layers that a gradient reached, by depth, without the last: its scale says nothing of depth.
+    """The layers before the last that a gradient reached."""
+    return [one for one in before_last(moment) if one.gradient is not None]
 
-    Layers that are called again and again together, as those of a cell at each word, are left out: their calls are
-    places in time, and what a gradient loses there is said by `gradient_through_time`. One layer alone that is used
-    several times stays.
+
+def before_last(moment: Moment) -> list[Layer]:
+    """The layers in depth without the network's last: its scale says nothing of depth."""
+    last = [one for one in moment.layers if is_weighted(one)][-1:]
+    return [one for one in in_depth(moment) if one not in last]
+
+
+def in_depth(moment: Moment) -> list[Layer]:
+    """The weighted layers in the order of their calls.
+
+    Those that are called again and again together, as a cell's are at each word, are left out: their calls are places
+    in time, and what a gradient loses there is said by `gradient_through_time`. One layer alone that is used several
+    times stays.
     """
     weighted = [one for one in moment.layers if is_weighted(one)]
     calls = Counter(module_of(one) for one in weighted)
-    cell = {name for name, times in calls.items() if times > 1}
-    in_time = cell if len(cell) > 1 else set()
-    return [one for one in weighted[:-1] if one.gradient is not None and module_of(one) not in in_time]
+    repeated = {name for name, times in calls.items() if times > 1}
+    return weighted if len(repeated) < 2 else [one for one in weighted if module_of(one) not in repeated]
 
 
 def module_of(layer: Layer) -> str:

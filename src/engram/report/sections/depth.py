@@ -7,7 +7,7 @@ from typing import Any
 from engram.clinic.diagnoses import exploding_gradient, scale_at_start, vanishing_gradient
 from engram.clinic.measured import Layer, Moment
 from engram.clinic.moments import layered
-from engram.clinic.signals import NOTHING, gradient_ends, hidden, is_weighted
+from engram.clinic.signals import NOTHING, before_last, gradient_ends, hidden, in_depth
 from engram.report import axes, band
 from engram.report.charts import Line, figure, lines
 from engram.report.insides import quoted, shades, short, some, when
@@ -115,10 +115,10 @@ def _signal(run: Run, moments: Sequence[Moment], places: Mapping[str, int]) -> M
 
 def _passed_on(moment: Moment) -> list[tuple[str, float]]:
     """By hidden layer with weights, the standard deviation of its outputs as the next layer receives them."""
-    weighted = [(at, one) for at, one in enumerate(moment.layers) if is_weighted(one)]
+    places = {one.name: at for at, one in enumerate(moment.layers)}
     told = []
-    for at, one in weighted[:-1]:
-        after = moment.layers[at + 1]
+    for one in before_last(moment):
+        after = moment.layers[places[one.name] + 1]
         std = after.std if "norm" in after.kind.lower() else one.std
         if 0 < std < math.inf:
             told.append((one.name, std))
@@ -158,7 +158,7 @@ def _lines(
 
 def _weighted(moments: Sequence[Moment]) -> list[str]:
     """Names of the layers with weights, in the order in which they are called."""
-    depths = {one.name: one.depth for moment in moments for one in moment.layers if is_weighted(one)}
+    depths = {one.name: one.depth for moment in moments for one in in_depth(moment)}
     return sorted(depths, key=lambda name: depths[name])
 
 

@@ -124,18 +124,24 @@ def ablate(chosen: argparse.Namespace) -> None:
     common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
     ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
     compared = {}
-    for name, change in arms.ABLATIONS.items():
+    changes = chosen.changes or list(arms.ABLATIONS)
+    for name in dict.fromkeys(["as tuned", *changes]):
+        change = arms.ABLATIONS[name]
         one = {**ours, **change}
         if change.get("review") == "shuffle":  # with its own rate
             one = arms.settings("shuffle", results["tuned"]["shuffle"], workload.lr)
         if one not in compared.values():  # what was tuned may be one of the changes
             compared[name] = one
-    path = Path(chosen.cache) / "studies" / f"ablate-{workload.name}"
+    some = f"-{len(compared)}-changes-{chosen.seeds}-seeds" if chosen.changes else ""
+    path = Path(chosen.cache) / "studies" / f"ablate-{workload.name}{some}"
     seeds = tuple(range(200, 200 + chosen.seeds))
     done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
     note(results, chosen)
     kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
-    results["ablations"] = [{key: row.get(key) for key in kept} for row in done.tables.runs]
+    found = [{key: row.get(key) for key in kept} for row in done.tables.runs]
+    again = {(row["arm"], row["seed"]) for row in found}
+    before = [row for row in results.get("ablations", []) if (row["arm"], row["seed"]) not in again]
+    results["ablations"] = [*before, *found]
     write(workload, results)
     for name in compared:
         rows = [row for row in results["ablations"] if row["arm"] == name]
@@ -214,6 +220,7 @@ def main() -> None:
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
         verb.add_argument("--cache", default="build/review", help="where made data and studies are kept")
         verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
+        verb.add_argument("--changes", nargs="+", choices=list(arms.ABLATIONS), help="of ablate: only these")
         verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--seeds", type=int, default=5)

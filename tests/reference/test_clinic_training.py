@@ -649,6 +649,20 @@ def test_rates_that_are_too_low_are_judged_between_warm_up_and_decay() -> None:
     assert of(0.0, lambda step: 0.1) == []  # nothing moves: not the rate's doing
 
 
+def test_a_plateau_is_told_while_the_rate_is_at_its_highest() -> None:
+    def of(rate: Factor) -> list[str]:
+        falling = [2.3 - 0.02 * step for step in range(40)]
+        moments = tuple(
+            Moment(step, loss, rate(step), weights={"w": Weights("w", "Linear", (8, 8), True, True, 1.0, 1.0, 2e-3)})
+            for step, loss in enumerate([*falling, *[1.5] * 30])
+        )
+        return severities("lr_decayed_early", History(moments, Setup(num_classes=10, total_steps=100)))
+
+    assert of(lambda step: 0.1) == ["information"]
+    assert of(lambda step: 0.1 - 0.0001 * max(0, step - 30)) == ["information"]  # by 4 %
+    assert of(lambda step: 0.1 - 0.001 * max(0, step - 30)) == []  # what would be advised is under way
+
+
 def test_answers_are_held_against_the_labels_of_the_examples_that_were_answered() -> None:
     def asked(predicted: float, labelled: float) -> list[str]:
         probe = Probe(0.1, 0.1, 0.98, (predicted, 1 - predicted), (labelled, 1 - labelled), (0.1, 0.9))

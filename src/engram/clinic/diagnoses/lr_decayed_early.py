@@ -12,8 +12,8 @@ small that the weights cannot get far in what is left, which `lr_too_low` says o
 Sick: a step to a tenth at 5 % of the run. Healthy: at 60 %; one cycle and cosine, which are under a tenth at 80 to 95
 %.
 
-The other half, a rate that stays high while the loss stands still (a plateau), is told as information: there a lower
-rate mostly brings a leap down at once.
+The other half, a rate that stays at its highest while the loss stands still (a plateau), is told as information: there
+a lower rate mostly brings a leap down at once.
 
 What it cannot see: a validation loss that goes on falling while the training loss rests, and a rate lowered on purpose
 because the task was nearly known (fine-tuning begins with a low loss and is left alone).
@@ -56,6 +56,9 @@ by 100, and 3e-5 to 1.2e-4 after it."""
 
 PLATEAU = 0.2
 """Share of the run at a high rate without progress."""
+
+FALLS = 0.95
+"""Of the highest rate: a schedule that has begun to lower it, as one cycle does from a quarter of the run on."""
 
 LEAST = 10
 """Losses in each of the stretches that are compared."""
@@ -141,7 +144,9 @@ def _updates(history: History, decayed: int) -> tuple[float | None, float | None
 def _plateau(
     history: History, rows: list[tuple[int, float, float]], total: int, start: float, peak: float
 ) -> list[Finding]:
-    now = rows[-1][0]
+    now, _, rate = rows[-1]
+    if rate < FALLS * peak:
+        return []  # what would be advised is under way
     window = [(step, loss) for step, loss, lr in rows if now - PLATEAU * total <= step and lr >= 0.5 * peak]
     weighed = history.weighed(1)
     update = matrix_ratio(weighed[0]) if weighed else None

@@ -481,6 +481,11 @@ def test_forgetting_counts_lapses() -> None:
     (found,) = diagnose("forgetting", after("forgetting", ledger))
     assert found.where[0] == "example 5"
     assert found.seen["never_forgotten"] == pytest.approx(0.94)
+    assert "labels are wrong" in found.means
+    history = after("forgetting", ledger)
+    (found,) = diagnose("forgetting", replace(history, setup=replace(history.setup, data={"task": "caption"})))
+    assert "labels" not in found.means
+    assert found.remedy.change == {"schedule": "one_cycle"}
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ def guessing(history: History) -> float | None:
     return history.setup.entropy or history.setup.chance
 
 
+def foresees_words(history: History) -> bool:
+    """Whether the labels are what follows in a text or a sentence, and no classes.
+
+    >>> from engram.clinic.measured import Setup
+    >>> [foresees_words(History((), one)) for one in (Setup(sequences=True), Setup(data={"task": "caption"}), Setup())]
+    [True, True, False]
+    """
+    return bool(history.setup.sequences) or history.setup.data.get("task") in ("write", "caption")
+
+
 def may_know_shares_alone(history: History, step: int) -> bool:
     """Whether this is the beginning of learning sequences, where the commonest token is the answer to everything.
 

@@ -18,6 +18,7 @@ Learning from imbalanced data.
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
+from engram.clinic.signals import foresees_words
 from engram.registry import register
 
 WARNING = 10.0
@@ -38,7 +39,7 @@ PROBED = 256
 def class_imbalance(history: History) -> list[Finding]:
     """The largest class has many times the examples of the smallest."""
     data = history.setup.data
-    if history.setup.sequences or data.get("task") in ("write", "caption"):  # words are never equally frequent
+    if foresees_words(history):  # words are never equally frequent
         return []
     counts = [float(one) for one in (data.get("counts") or {}).get("train", ())]
     names = [str(one) for one in data.get("classes", ())]

@@ -23,6 +23,7 @@ import torch
 
 from engram.clinic.finding import Finding, Remedy
 from engram.clinic.measured import History
+from engram.clinic.signals import foresees_words
 from engram.clinic.subject import Subject
 from engram.registry import register
 from engram.review.ledger import Ledger
@@ -36,6 +37,22 @@ SHARE = 0.05
 VISITS = 5
 
 NAMED = 10
+
+
+CLASSES = (
+    "they lie at the border between classes, or their labels are wrong; or the rate shakes everything",
+    Remedy(
+        "review what is about to be forgotten, and lower the rate to 0 at the end",
+        {"review": "forgetting_curve", "schedule": "one_cycle"},
+    ),
+)
+"""(what it means, what helps) where examples have a class each."""
+
+WORDS = (
+    "they say what the others do not; or the rate shakes everything",
+    Remedy("lower the rate to 0 at the end", {"schedule": "one_cycle"}),
+)
+"""Where what follows is foreseen: reviewing showed no gain there (docs/sequences.md)."""
 
 
 def lapses(subject: Subject) -> Mapping[str, Any] | None:
@@ -81,6 +98,9 @@ def forgetting(history: History) -> list[Finding]:
     own = history.own("forgetting")
     if own is None or own["unstable"] <= SHARE * own["of"]:
         return []
+    means, remedy = CLASSES
+    if foresees_words(history):
+        means, remedy = WORDS
     return [
         Finding(
             "forgetting",
@@ -88,10 +108,8 @@ def forgetting(history: History) -> list[Finding]:
             f"{own['unstable']:,} of {own['of']:,} examples were forgotten {LAPSES} times or more, over "
             f"{100 * SHARE:g} %; the mean is {own['mean']:.2g}, and {100 * own['never_forgotten']:.0f} % of those ever "
             "known were never forgotten",
-            means="they lie at the border between classes, or their labels are wrong; or the rate shakes everything",
-            remedy=Remedy("review what is about to be forgotten, and lower the rate to 0 at the end", {
-                "review": "forgetting_curve", "schedule": "one_cycle",
-            }),
+            means=means,
+            remedy=remedy,
             refuted_by="a run with a rate ten times lower that forgets as few as others do",
             confidence=0.6,
             step=history.now.step,
@@ -105,4 +123,4 @@ def forgetting(history: History) -> list[Finding]:
                 "share": SHARE,
             },
         )
-    ]  # fmt: skip
+    ]

@@ -23,7 +23,7 @@ from typing import Any
 
 import arms
 import torch
-from workloads import WORKLOADS, Workload
+from workloads import WORKLOADS, Workload, margin
 
 import engram
 from engram.study.study import begin
@@ -35,8 +35,6 @@ RESULTS = ROOT / "bench" / "results"
 BUDGETS = (0.5, 0.25, 1.0, 0.75)
 TUNED_AT = 0.5
 TUNING_SEEDS = (100, 101)  # not among those that decide
-MARGIN = {"mnist": 0.001, "digits": 0.005}  # accuracy within which a method is as good as another, fixed beforehand
-DEFAULT_MARGIN = 0.005
 
 
 def commit() -> str:
@@ -171,7 +169,7 @@ def decide(chosen: argparse.Namespace) -> None:
             compared,
             tuple(range(chosen.seeds)),
             measure="test.accuracy",
-            margin=MARGIN.get(workload.name.partition("-")[0], DEFAULT_MARGIN),
+            margin=margin(workload.name),
             epochs=budget * workload.epochs,
             jobs=chosen.jobs,
             **common,

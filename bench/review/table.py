@@ -5,11 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from workloads import margin
+
 from engram.study.statistics import describe, equivalence, holm, paired
 
 CONTROL = "permuted"
 ABLATED = "validation.accuracy"
-MARGIN = 0.001  # of MNIST, see run.py
 
 
 def print_all(results: Path) -> None:
@@ -32,7 +33,11 @@ def section(told: dict[str, Any]) -> str:
     full = told["budgets"].get("1.0")
     if full:
         parts.append(
-            against_full(told["budgets"], {row["seed"]: row for row in full["runs"] if row["arm"] == "shuffle"})
+            against_full(
+                told["budgets"],
+                {row["seed"]: row for row in full["runs"] if row["arm"] == "shuffle"},
+                margin(facts["name"]),
+            )
         )
     if told.get("ablations"):
         parts.append("One change at a time, half of the visits, validation data:")
@@ -40,10 +45,10 @@ def section(told: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def against_full(budgets: dict[str, Any], full: dict[int, Any]) -> str:
+def against_full(budgets: dict[str, Any], full: dict[int, Any], within: float) -> str:
     """Every method on a part of the visits against shuffling with all of them, and whether it is as good."""
     lines = [
-        f"| method | visits | against the full run (95 % interval), points | within {100 * MARGIN:g} point: p |",
+        f"| method | visits | against the full run (95 % interval), points | within {100 * within:g} point: p |",
         "|---|---:|---:|---:|",
     ]
     for budget in sorted(budgets, key=float):
@@ -55,7 +60,7 @@ def against_full(budgets: dict[str, Any], full: dict[int, Any]) -> str:
             found = differences(rows, full)
             one = paired(found)
             interval = f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
-            lines.append(f"| {arm} | {float(budget):.0%} | {interval} | {number(equivalence(found, MARGIN))} |")
+            lines.append(f"| {arm} | {float(budget):.0%} | {interval} | {number(equivalence(found, within))} |")
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ import torch
 from workloads import WORKLOADS, Workload, margin
 
 import engram
+from engram.errors import UserError
 from engram.study.study import begin
 from engram.training.device import describe_processor
 
@@ -230,7 +231,10 @@ def main() -> None:
 
         print_all(RESULTS)
         return
-    {"tune": tune, "ablate": ablate, "decide": decide}[chosen.task](chosen)
+    try:
+        {"tune": tune, "ablate": ablate, "decide": decide}[chosen.task](chosen)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

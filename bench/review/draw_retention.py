@@ -16,7 +16,7 @@ import vl_convert as vlc
 from run import RESULTS
 
 RATES = ("rate 1", "rate 1/4", "rate 1/16")
-STREAKS = {"0": "wrong the time before", "1-2": "right once or twice", "3+": "right three times or more"}
+STREAKS = {"0": "wrong at the last visit", "1-2": "right once or twice in a row", "3+": "right three times or more"}
 LINES = ("still in training", "never shown again", *STREAKS.values())
 COLOURS = ("#8a8a8a", "#1f5fbf", "#d1495b", "#edae49", "#2a9d8f")
 WIDE, HIGH = 220, 260

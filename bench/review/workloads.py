@@ -108,7 +108,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 LENET = {"model": "lenet5", "augment": ["crop:3"], "optimizer": "nesterov"}
-SMALL = {"model": "lenet5", "augment": ["crop:4", "flip"], "optimizer": "nesterov"}
+LENET_COLOUR = {"model": "lenet5", "augment": ["crop:4", "flip"], "optimizer": "nesterov"}
 RESNET = {"model": "resnet20", "augment": ["crop:2", "flip"], "optimizer": "nesterov", "data.image_size": 16}
 
 WORKLOADS = {
@@ -118,8 +118,8 @@ WORKLOADS = {
         Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
         Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
-        Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), SMALL, "LeNet-5, crops and flips"),
-        Workload("cifar10-lenet-tail", False, 24, 0.05, long_tail("cifar10", 50), SMALL, "long tail, 50 to 1"),
+        Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5, crops and flips"),
+        Workload("cifar10-lenet-tail", False, 24, 0.05, long_tail("cifar10", 50), LENET_COLOUR, "long tail, 50 to 1"),
         Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),
         Workload("cifar10-16-tail", False, 16, 0.1, long_tail("cifar10", 50), RESNET, "long tail, 50 to 1"),
         Workload("cifar10-16-wrong20", False, 8, 0.1, wrong_labels("cifar10", 0.2), RESNET, "20 % wrong labels"),

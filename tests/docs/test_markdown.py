@@ -153,6 +153,8 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(engram, "train", short_train(engram.train))
+    for kind in registry.HOMES:
+        registry.names(kind)  # found now, and not while the page runs: modules are imported once, and would not return
     entries = {kind: dict(names) for kind, names in registry._entries.items()}
     monkeypatch.setattr(registry, "_entries", entries)  # what a page registers is gone after it
     names: dict[str, Any] = {"__name__": "__page__"}

@@ -63,13 +63,16 @@ def guessing(history: History) -> float | None:
 
 
 def foresees_words(history: History) -> bool:
-    """Whether the labels are what follows in a text or a sentence, and no classes.
+    """Whether the labels are what follows in a text or a sentence, and no classes, be it one for every step.
 
     >>> from engram.clinic.measured import Setup
     >>> [foresees_words(History((), one)) for one in (Setup(sequences=True), Setup(data={"task": "caption"}), Setup())]
     [True, True, False]
+    >>> foresees_words(History((), Setup(sequences=True, data={"task": "label"})))
+    False
     """
-    return bool(history.setup.sequences) or history.setup.data.get("task") in ("write", "caption")
+    task = history.setup.data.get("task")
+    return task in ("write", "caption") or (bool(history.setup.sequences) and task != "label")
 
 
 def may_know_shares_alone(history: History, step: int) -> bool:

@@ -1,7 +1,8 @@
 """What is trained in the comparison of review methods: data, network, the full run's length and rate.
 
 Each is `saturated` (the full run's training accuracy is above 95 %) or not. Data that no source gives are written once
-into a cache folder as .npz from the stored sets: wrong labels by seed, in the training split alone.
+into a cache folder as .npz from the stored sets: wrong labels, long tails and parts by seed, in the training split
+alone.
 """
 
 from collections.abc import Callable
@@ -73,6 +74,29 @@ def long_tail(name: str, factor: float) -> Callable[[Path, Path], Path]:
     return make
 
 
+def some(name: str, number: int) -> Callable[[Path, Path], Path]:
+    """The stored set with so many of its training examples, as many of each class, drawn by seed."""
+
+    def make(data: Path, cache: Path) -> Path:
+        to = cache / f"{name}_{number}.npz"
+        if not to.exists():
+            parts = arrays(data / name)
+            kept = drawn(parts["y_train"], number)
+            parts["x_train"], parts["y_train"] = parts["x_train"][kept], parts["y_train"][kept]
+            np.savez(to, **parts)
+        return to
+
+    return make
+
+
+def drawn(labels: np.ndarray, number: int) -> np.ndarray:
+    """Sorted indices of so many examples, as many of each class."""
+    rng = np.random.default_rng(WRONG_SEED)
+    classes = int(labels.max()) + 1
+    kept = [rng.permutation(np.flatnonzero(labels == one))[: number // classes] for one in range(classes)]
+    return np.sort(np.concatenate(kept))
+
+
 def with_wrong(labels: np.ndarray, share: float) -> np.ndarray:
     """Labels of which exactly this share, drawn by seed, are another class."""
     rng = np.random.default_rng(WRONG_SEED)
@@ -109,6 +133,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 LENET = {"model": "lenet5", "augment": ["crop:3"], "optimizer": "nesterov"}
 LENET_COLOUR = {"model": "lenet5", "augment": ["crop:4", "flip"], "optimizer": "nesterov"}
+SMALL = {"augment": ["flip"], "optimizer": "nesterov", "data.image_size": 16}
+VGG = {**SMALL, "model": "vgg_small", "model.depth": 11, "model.width": 16}
 RESNET = {"model": "resnet20", "augment": ["crop:2", "flip"], "optimizer": "nesterov", "data.image_size": 16}
 
 WORKLOADS = {
@@ -120,6 +146,7 @@ WORKLOADS = {
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
         Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5, crops and flips"),
         Workload("cifar10-lenet-tail", False, 24, 0.05, long_tail("cifar10", 50), LENET_COLOUR, "long tail, 50 to 1"),
+        Workload("cifar10-10k-vgg", True, 24, 0.05, some("cifar10", 10_000), VGG, "VGG of 11 layers, 10,000 images"),
         Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),
         Workload("cifar10-16-tail", False, 16, 0.1, long_tail("cifar10", 50), RESNET, "long tail, 50 to 1"),
         Workload("cifar10-16-wrong20", False, 8, 0.1, wrong_labels("cifar10", 0.2), RESNET, "20 % wrong labels"),

@@ -55,7 +55,7 @@ def cnn() -> nn.Module:
 
 def tasks(workload: Workload, data: Path, cache: Path, *, validation: bool) -> Tasks:
     """The stream for tuning, with a held-out part of the training split as its test, or the one that decides."""
-    x, y, test_x, test_y = _arrays(workload, data, cache)
+    x, y, test_x, test_y = arrays(workload, data, cache)
     if workload.limit is not None:
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED + 1))[: workload.limit]
         x, y = x[chosen], y[chosen]
@@ -86,7 +86,7 @@ def _domains(x: Tensor, y: Tensor, *, apart: bool) -> list[tuple[Tensor, Tensor]
     return parts
 
 
-def _arrays(workload: Workload, data: Path, cache: Path) -> list[Tensor]:
+def arrays(workload: Workload, data: Path, cache: Path) -> list[Tensor]:
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"stream_{workload.data}.npz"
     if not kept.exists():

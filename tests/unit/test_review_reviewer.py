@@ -269,6 +269,33 @@ def test_new_examples_are_new():
     assert len(reviewer.ledger) == 20
 
 
+def test_rounds_after_growth_are_the_same_shares_of_more_examples():
+    reviewer = made("shuffle", examples=12, batch_size=4, epochs=6)
+    drive(reviewer, 6)  # two rounds
+    reviewer.grow(24)
+    assert reviewer.planned == [3, 3, 6, 6]
+    assert reviewer.total_steps == 18
+    for _ in range(2):  # whole passes again
+        order = torch.cat(batches := reviewer.batches())
+        assert order.sort().values.tolist() == list(range(24))
+        for batch in batches:
+            reviewer.grade(torch.ones(len(batch)))
+    assert reviewer.finished
+
+
+def test_what_came_since_has_half_of_a_round_beside_what_is_known():
+    reviewer = made("forgetting_curve", examples=400, batch_size=40, epochs=8)
+    drive(reviewer, 10)  # a round
+    reviewer.grow(800)
+    for left in (200, 0):  # a draw with these chances, so near them
+        came = torch.cat(batches := reviewer.batches())
+        assert len(came) in (400, 440)  # half of them, as before
+        assert int((~reviewer.ledger.seen[came]).sum()) == pytest.approx(200, abs=30)
+        for batch in batches:
+            reviewer.grade(torch.ones(len(batch)))
+        assert int((~reviewer.ledger.seen).sum()) == pytest.approx(left, abs=30)
+
+
 def test_nothing_global_is_touched():
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     drive(made("forgetting_curve", examples=50, epochs=3, permuted=True))

@@ -44,6 +44,7 @@ def test_where_too_few_score_the_others_share_what_is_left():
     assert chances.tolist() == pytest.approx([0.5, 0.5, 1.0, 0.5, 0.5])
     assert selection.inclusion(torch.zeros(4), 2).tolist() == pytest.approx([0.5] * 4)
     assert selection.inclusion(torch.zeros(4), 9).tolist() == [1.0] * 4
+    assert chances.dtype == torch.float64
 
 
 def test_a_sum_need_not_be_whole():

@@ -124,3 +124,17 @@ def whole_passes(steps_per_pass: int, total_steps: int) -> list[int]:
     """
     full, rest = divmod(total_steps, steps_per_pass)
     return [steps_per_pass] * full + ([rest] if rest else [])
+
+
+def stretched(rounds: list[int], ratio: float) -> list[int]:
+    """Rounds `ratio` times as long, as many as make the same number of steps.
+
+    >>> stretched([4, 2, 2, 4], 2.0), stretched([4, 4, 1], 1.5), stretched([], 2.0)
+    ([8, 4], [6, 3], [])
+    """
+    left = sum(rounds)
+    longer = []
+    for steps in rounds:
+        longer.append(min(left, round(steps * ratio)))
+        left -= longer[-1]
+    return [steps for steps in longer if steps]

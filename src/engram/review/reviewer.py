@@ -28,7 +28,7 @@ from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.memory import Record
-from engram.review.method import Method, Moment, Round
+from engram.review.method import Method, Moment, Round, stretched
 
 CLOCKS = ("updates", "steps", "visits")
 
@@ -356,8 +356,17 @@ class Reviewer:
         self.tally += counts.cpu().double()
 
     def grow(self, examples: int, labels: Tensor | None = None) -> None:
-        """Rows for examples that have come to the end of the data set; they are new in the next round."""
+        """Rows for examples that have come to the end of the data set; they are new in the next round.
+
+        The rounds to come are the same shares of the examples as before, so there are fewer of them: the steps of the
+        run stay as many.
+        """
+        before = self.steps_per_pass
         self.ledger.grow(examples)
+        if self.planned is not None:
+            begun = self.round + 1
+            coming = stretched(self.planned[begun:], self.steps_per_pass / before)
+            self.planned = [*self.planned[:begun], *coming]
         self.labels = labels
         if self.permutation is not None:
             more = torch.arange(len(self.permutation), examples)

@@ -34,7 +34,7 @@ def inclusion(scores: Tensor, quota: int, *, floor: float = 0.0) -> Tensor:
     positive = scores > 0
     certain = int(positive.sum())
     if certain + floor * (number - certain) < quota:  # all that score are taken, and the others share the rest
-        return torch.where(positive, 1.0, (quota - certain) / (number - certain))
+        return torch.full_like(scores, (quota - certain) / (number - certain)).masked_fill(positive, 1.0)
     scores = torch.where(positive, (scores / scores.max()).clamp_min(SMALLEST), 0.0)
     low, high = 0.1 * SMALLEST, 1.0 / SMALLEST
     for _ in range(HALVINGS):

@@ -81,9 +81,8 @@ class ForgettingCurve(Method):
         if self.leeches:
             leeches = is_leech(ledger)
             scores = torch.where(leeches, scores[~leeches].mean() if bool((~leeches).any()) else 0.0, scores)
-        scores = torch.where(ledger.seen, scores, 1.0)
         quota = moment.quota if self.save != "auto" else self.wanted(recall, ledger, moment)
-        chances = selection.inclusion(scores, quota, floor=self.floor)
+        chances = with_new(scores, ledger.seen, quota, floor=self.floor)
         if self.classes and moment.labels is not None:
             chances = with_class_quotas(chances, moment.labels, quota)
         chosen = selection.systematic(chances, moment.rng)
@@ -117,6 +116,25 @@ def is_leech(ledger: Ledger) -> Tensor:
     if not bool(seen.any()) or float(known[seen].mean()) <= LEECH_POPULATION:
         return torch.zeros_like(seen)
     return (ledger.visits >= LEECH_VISITS) & (known < LEECH_RECALL) & (ledger.streak == 0)
+
+
+def with_new(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> Tensor:
+    """Inclusion probabilities; examples that have come since share at most half of the quota, all alike.
+
+    What is new moves the network, and what was known of the others is known no more: while it is learned, as many of
+    the others are visited beside it.
+
+    >>> seen = torch.tensor([True, True, True, True, False, False, False, False])
+    >>> with_new(torch.tensor([0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.0, 1.0]), seen, 4, floor=0.1)[4:].sum().item()
+    2.0
+    """
+    new = int((~seen).sum())
+    if new == 0:
+        return selection.inclusion(scores, quota, floor=floor)
+    new = min(new, max(quota // 2, quota - int(seen.sum())))
+    chances = torch.full_like(scores, new / int((~seen).sum()), dtype=torch.float64)
+    chances[seen] = selection.inclusion(scores[seen], quota - new, floor=floor)
+    return chances
 
 
 def with_class_quotas(chances: Tensor, labels: Tensor, quota: int) -> Tensor:

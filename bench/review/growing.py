@@ -1,0 +1,297 @@
+"""Data that come while training goes on, all of them kept: a trained network is taught more, a data set grows.
+
+    python bench/review/growing.py all fine-tuning --data DIR     tune and decide; also one of them alone
+    python bench/review/growing.py table                          the results as Markdown
+
+tune: four trials of every method on a held-out part of the training split, 2 seeds. decide: the tuned methods and their
+controls on the test split, 5 other seeds, the accuracy at the end. Every run goes to bench/results/review_growing.json
+when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`; one thread.
+
+One ReviewLoader feeds the whole run and the data set grows under it. Every arm makes the same number of visits in every
+phase, a phase ending with the round in which its visits are used up; the learning rate falls to 0 in a straight line
+over the whole run. `no replay` shuffles what came last and nothing else. A run's initial weights and the order in which
+examples come are those of its seed, the same for all arms.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from stream_workloads import HELD_OUT, SPLIT_SEED, arrays
+from stream_workloads import WORKLOADS as NETWORKS
+from streams import commit
+from torch import Tensor
+
+import engram
+from engram.study.statistics import describe, holm, paired
+from engram.training.device import describe_processor
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results" / "review_growing.json"
+TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
+BATCH = 50
+
+CURVE = {"method": "forgetting_curve"}
+AUTO = {**CURVE, "save": "auto"}
+TRIALS: dict[str, tuple[dict[str, Any], ...]] = {
+    "no replay": ({}, {"rate": 2}, {"rate": 0.5}, {"rate": 0.25}),
+    "shuffle": ({}, {"rate": 2}, {"rate": 0.5}, {"rate": 3}),
+    "infobatch": ({}, {"rate": 2}, {"drop": 0.8}, {"drop": 0.8, "rescale": "normalised"}),
+    "forgetting_curve": ({}, {"rate": 2}, {"save": 0.7}, {"save": 0.7, "rate": 2}),
+    "auto": ({}, {"rate": 2}, {"retention": 0.95}, {"retention": 0.8}),
+}
+"""Published settings first; `rate` multiplies the scenario's learning rate. `auto` is the curve saving by itself."""
+
+BASE: dict[str, dict[str, Any]] = {"no replay": {"method": "shuffle"}, "auto": AUTO}
+CONTROLS: dict[str, dict[str, Any]] = {"permuted": {"permuted": True}, "no forgetting": {"forgetting": False}}
+"""Laid over the tuned `auto`: as many visits without knowledge of the examples; strength without decay."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`phases` are the classes that come, or None for an even part of all; `visits` of each phase, in its examples."""
+
+    name: str
+    about: str
+    network: str
+    lr: float
+    phases: tuple[tuple[int, ...] | None, ...]
+    visits: tuple[float, ...]
+
+
+LOW, HIGH = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+SCENARIOS = {
+    one.name: one
+    for one in (
+        Scenario("fine-tuning", "5 classes known, 5 more in two passes", "mnist", 0.1, (LOW, HIGH), (2, 2)),
+        Scenario("fine-tuning-short", "5 classes known, 5 more in half a pass", "mnist", 0.1, (LOW, HIGH), (2, 0.5)),
+        Scenario("classes", "2 classes come five times, a pass each", "mnist", 0.1, PAIRS, (1,) * 5),
+        Scenario("examples", "a fifth of all comes five times, a pass each", "mnist", 0.1, (None,) * 5, (1,) * 5),
+        Scenario("cifar10", "5 classes known, 5 more in two passes", "cifar10", 0.1, (LOW, HIGH), (4, 2)),
+    )
+}  # fmt: skip
+
+
+class Arriving(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Examples in the order they come, of which `count` are there, from place `first` on."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y, self.first, self.count = x, y, 0, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.x[self.first + index], self.y[self.first + index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        rows = self.first + torch.tensor(indices)
+        return self.x[rows], self.y[rows]
+
+
+def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], seed: int) -> dict[str, Any]:
+    """One run; what the network knows at the end of everything, of what came before the last phase, and of that."""
+    x, y, test_x, test_y = data
+    arm = dict(arm)
+    lr, replays, begun = scenario.lr * arm.pop("rate", 1), arm.pop("replays", True), time.process_time()
+    parts = arrival(scenario, y, seed)
+    ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
+    order = torch.cat(parts)
+    until = torch.tensor([round(n * len(part)) for n, part in zip(scenario.visits, parts, strict=True)]).cumsum(0)
+    until = (until // BATCH).tolist()  # in steps
+    coming = Arriving(x[order], y[order])
+    torch.manual_seed(seed)
+    net = NETWORKS[scenario.network].net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    own = {name: arm.pop(name) for name in ("method", "permuted") if name in arm}
+
+    def loader_of(steps: int) -> engram.ReviewLoader:
+        return engram.ReviewLoader(
+            coming, batch_size=BATCH, epochs=steps * BATCH / coming.count, seed=seed, optimizer=optimizer,
+            drop_last=True, collate_fn=lambda batch: batch, settings=arm, **own,
+        )  # fmt: skip
+
+    coming.count, step, loader = ends[0], 0, None
+    for phase, end in enumerate(ends):
+        coming.count = end
+        if not replays:
+            coming.first, coming.count = (ends[phase - 1] if phase else 0), len(parts[phase])
+            loader = loader_of(until[phase] - step)
+        elif loader is None:
+            loader = loader_of(until[-1])
+        while step < until[phase] and not loader.finished:
+            for a, b in loader:
+                optimizer.param_groups[0]["lr"] = lr * (1 - step / until[-1])
+                loss = loader.grade(F.cross_entropy(net(a), b, reduction="none"))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+    with torch.no_grad():
+        right = (net(test_x).argmax(1) == test_y).double()
+    last = scenario.phases[-1]
+    of_last = torch.isin(test_y, torch.tensor(last)) if last else torch.ones_like(test_y, dtype=torch.bool)
+    return {
+        "accuracy": float(right.mean()),
+        "before": float(right[~of_last].mean()) if last else None,
+        "last": float(right[of_last].mean()) if last else None,
+        "visits": step * BATCH,
+        "seconds": round(time.process_time() - begun, 2),
+    }
+
+
+def arrival(scenario: Scenario, y: Tensor, seed: int) -> list[Tensor]:
+    """The indices that come in each phase, in random order."""
+    rng = torch.Generator().manual_seed(1000 + seed)
+    order = torch.randperm(len(y), generator=rng)
+    if scenario.phases[0] is None:
+        return list(order.tensor_split(len(scenario.phases)))
+    return [order[torch.isin(y[order], torch.tensor(classes))] for classes in scenario.phases]
+
+
+class Book:
+    """The results of one scenario, written after every run."""
+
+    def __init__(self, scenario: Scenario, chosen: argparse.Namespace) -> None:
+        self.scenario, self.chosen = scenario, chosen
+        empty = {"about": scenario.about, "commands": [], "trials": {}, "tuned": {}, "runs": {}}
+        self.results = read().get(scenario.name) or empty
+        self.results["commands"].append(
+            {
+                "command": f"python bench/review/growing.py {chosen.task} {scenario.name} --data DIR",
+                "commit": commit(),
+                "torch": torch.__version__,
+                "engram": engram.__version__,
+                "machine": describe_processor(),
+                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+        )
+
+    @cache  # noqa: B019
+    def data(self, validation: bool) -> tuple[Tensor, ...]:
+        """x, y of the training split, and of what is asked: a held-out tenth of it, or the test split."""
+        network = NETWORKS[self.scenario.network]
+        x, y, test_x, test_y = arrays(network, Path(self.chosen.data), Path(self.chosen.cache))
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        order = order[: network.limit]
+        if validation:
+            held, order = order.tensor_split([round(HELD_OUT * len(order))])
+            test_x, test_y = x[held], y[held]
+        x, y = x[order], y[order]
+        mean, sd = x.mean(), x.std()
+        return (x - mean) / sd, y, (test_x - mean) / sd, test_y
+
+    def run(self, part: str, name: str, arm: dict[str, Any], seed: int) -> dict[str, Any]:
+        key = f"{name} | {seed}"
+        rows = self.results[part]
+        if key not in rows:
+            rows[key] = train(self.scenario, self.data(part == "trials"), arm, seed)
+            self.write()
+            print(f"  {part} {key}: {rows[key]['accuracy']:.4f} in {rows[key]['seconds']} s", flush=True)
+        return rows[key]
+
+    def write(self) -> None:
+        part = RESULTS.with_suffix(".part")
+        part.write_text(json.dumps(read() | {self.scenario.name: self.results}, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, RESULTS)
+
+
+def read() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def settings(name: str, trial: dict[str, Any]) -> dict[str, Any]:
+    return {**BASE.get(name, {"method": name}), "replays": name != "no replay", **trial}
+
+
+def tune(book: Book) -> None:
+    for name, trials in TRIALS.items():
+        means = []
+        for trial in trials:
+            label = " ".join([name, *(f"{key}={value}" for key, value in trial.items())])
+            rows = [book.run("trials", label, settings(name, trial), seed) for seed in TUNING_SEEDS]
+            means.append(statistics.fmean(row["accuracy"] for row in rows))
+        book.results["tuned"][name] = trials[means.index(max(means))]
+        print(f"{name:20} {book.results['tuned'][name]} {max(means):.4f}", flush=True)
+    book.write()
+
+
+def decide(book: Book) -> None:
+    tuned = book.results["tuned"]
+    compared = {name: settings(name, tuned[name]) for name in TRIALS}
+    compared |= {name: {**compared["auto"], **more} for name, more in CONTROLS.items()}
+    for seed in SEEDS:
+        for name, arm in compared.items():
+            book.run("runs", name, arm, seed)
+    show(book.scenario.name, book.results)
+
+
+def show(name: str, results: dict[str, Any]) -> None:
+    """One scenario as Markdown: accuracy, and the difference to shuffling by pairs."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for key, row in results["runs"].items():
+        arm, seed = key.split(" | ")
+        found.setdefault(arm, {})[int(seed)] = row
+    if len(found.get("shuffle", {})) < 2:
+        return  # not done yet
+
+    def against(arm: str, other: str) -> Any:
+        seeds = sorted(found[arm].keys() & found[other].keys())
+        return paired([100 * (found[arm][seed]["accuracy"] - found[other][seed]["accuracy"]) for seed in seeds])
+
+    compared = {arm: against(arm, "shuffle") for arm in found if arm != "shuffle"}
+    corrected = dict(zip(compared, holm([one.p for one in compared.values()]), strict=True))
+    print(f"\n{name} ({results['about']}), {NETWORKS[SCENARIOS[name].network].about.rpartition(', ')[2]}\n")
+    print("| method | tuned to | test accuracy, % | classes known before | classes that came last ", end="")
+    print("| against shuffle (95 % interval), points | p (Holm) |\n|---|---|---:|---:|---:|---:|---:|")
+    for arm, rows in found.items():
+        trial = results["tuned"].get(arm)
+        told = "as auto" if trial is None else " ".join(f"{k}={v}" for k, v in trial.items()) or "published"
+        one = describe([100 * row["accuracy"] for row in rows.values()])
+        parts = [[100 * row[part] for row in rows.values() if row[part] is not None] for part in ("before", "last")]
+        means = " | ".join(f"{statistics.fmean(part):.2f}" if part else "" for part in parts)
+        more = " | "
+        if arm in compared:
+            two, p = compared[arm], corrected[arm]
+            more = f"{two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}) | " + ("< 0.001" if p < 0.001 else f"{p:.3f}")
+        print(f"| {arm} | {told} | {one.mean:.2f} ± {one.sd:.2f} | {means} | {more} |")
+    print()
+    for control in CONTROLS:
+        if control in found:
+            two = against("auto", control)
+            print(f"auto - {control}: {two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}), p = {two.p:.4f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    verbs = parser.add_subparsers(dest="task", required=True)
+    for name in ("all", "tune", "decide"):
+        verb = verbs.add_parser(name)
+        verb.add_argument("scenario", choices=list(SCENARIOS))
+        verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
+        verb.add_argument("--cache", default="build/review", help="where made data are kept")
+    verbs.add_parser("table")
+    chosen = parser.parse_args()
+    if chosen.task == "table":
+        for name, results in read().items():
+            show(name, results)
+        return
+    torch.set_num_threads(1)
+    book = Book(SCENARIOS[chosen.scenario], chosen)
+    if chosen.task in ("all", "tune"):
+        tune(book)
+    if chosen.task in ("all", "decide"):
+        decide(book)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,8 +6,9 @@ A network is trained on everything for a while. Then a tenth of the training exa
 again, while training goes on with the rest at a constant learning rate (three of them) or one that falls to 0; at
 delays that double, all of the tenth are asked, unaugmented and in evaluation mode. Delays are epochs: visits to the
 others divided by their number. Retention is the share still right of those that were right when they were last seen,
-by how often in a row they had been right in training before. A second tenth stays in training: what the network makes
-of it at the same moments is the control, for a network that goes on learning gets better at everything.
+by how often in a row they had been right in training before (strength), and by thirds of their mean loss in training
+until then (difficulty). A second tenth stays in training: what the network makes of it at the same moments is the
+control, for a network that goes on learning gets better at everything.
 
 Curves are fitted to single answers at delays above 0 by maximum likelihood and ranked by BIC
 (`engram.review.retention`). Results go to bench/results/review_retention_WORKLOAD.json.
@@ -51,14 +52,16 @@ def watch(assembled: Assembled, rate: float | None, first: float, seed: int) -> 
     aside, control = order[: number // 10], order[number // 10 : number // 5]
     rest = order[number // 10 :]
     streak = torch.zeros(number, dtype=torch.int64)
+    cost = torch.zeros(number, dtype=torch.float64)
     round_ = 0
 
     def show(indices: Tensor) -> None:
         state.net.train()
         batches = list(indices.split(batch))
         for shown, (x, y) in zip(batches, parts.pool.batches(batches), strict=True):
-            right = update(parts, state, x, y).correct.cpu()
-            streak[shown] = torch.where(right, streak[shown] + 1, 0)
+            seen = update(parts, state, x, y)
+            streak[shown] = torch.where(seen.correct.cpu(), streak[shown] + 1, 0)
+            cost[shown] += seen.losses.cpu().double()
 
     def ask(indices: Tensor) -> Tensor:
         pool = _Some(parts.pool, indices)
@@ -81,6 +84,7 @@ def watch(assembled: Assembled, rate: float | None, first: float, seed: int) -> 
     show(shuffled(aside))
     answers, controls = [ask(aside)], [ask(control)]
     bucket = (streak[aside] > 0).long() + (streak[aside] > 2).long()
+    third, third_control = thirds(cost[aside]), thirds(cost[control])  # visited equally often, so sums are as means
     seen, waiting = 0, shuffled(rest)
     for delay in DELAYS[1:]:
         until = round(delay * len(rest))
@@ -93,7 +97,17 @@ def watch(assembled: Assembled, rate: float | None, first: float, seed: int) -> 
             waiting = waiting[take:] if take < len(waiting) else shuffled(rest)
         answers.append(ask(aside))
         controls.append(ask(control))
-    return {"answers": torch.stack(answers), "controls": torch.stack(controls), "bucket": bucket}
+    places = {"bucket": bucket, "third": third, "third_control": third_control}
+    return {"answers": torch.stack(answers), "controls": torch.stack(controls), **places}
+
+
+def thirds(values: Tensor) -> Tensor:
+    """(N,) 0 for the smallest third, 1, and 2 for the largest.
+
+    >>> thirds(torch.tensor([5.0, 1.0, 3.0])).tolist()
+    [2, 0, 1]
+    """
+    return torch.argsort(torch.argsort(values)) * 3 // len(values)
 
 
 class _Some:
@@ -126,12 +140,20 @@ def summarise(watched: list[dict[str, Any]]) -> dict[str, Any]:
         "control_retained": controls[:, kept_control].double().mean(1).tolist(),
         "gained": answers[:, ~kept].double().mean(1).tolist() if bool((~kept).any()) else [],
         "by_streak": {},
+        "by_difficulty": {},
     }
     for place, name in enumerate(("0", "1-2", "3+")):
         chosen = kept & (bucket == place)
         if int(chosen.sum()) >= 20:
             share = answers[:, chosen].double().mean(1).tolist()
             rows["by_streak"][name] = {"count": int(chosen.sum()), "retained": share}
+    third, third_control = (torch.cat([one[name] for one in watched]) for name in ("third", "third_control"))
+    for place, name in enumerate(("easy", "middle", "hard")):
+        chosen, beside = kept & (third == place), kept_control & (third_control == place)
+        if min(int(chosen.sum()), int(beside.sum())) >= 20:
+            shares = {"retained": answers[:, chosen], "control": controls[:, beside]}
+            row = {of: share.double().mean(1).tolist() for of, share in shares.items()}
+            rows["by_difficulty"][name] = {"count": int(chosen.sum()), **row}
     delays = torch.tensor(DELAYS[1:]).repeat_interleave(int(kept.sum()))
     fits = compare_curves(delays, answers[1:, kept].reshape(-1))
     rows["fits"] = [asdict(fit) for fit in fits]

@@ -7,9 +7,9 @@ tune: four trials of every method on a held-out part of the training split, 2 se
 controls on the test split, 5 other seeds, the accuracy at the end. Every run goes to bench/results/review_growing.json
 when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`; one thread.
 
-One ReviewLoader feeds the whole run and the data set grows under it. Every arm makes the same number of visits in every
-phase, a phase ending with the round in which its visits are used up; the learning rate falls to 0 in a straight line
-over the whole run. `no replay` shuffles what came last and nothing else. A run's initial weights and the order in which
+One ReviewLoader feeds the whole run and the data set grows under it. Every arm makes the same number of visits, and a
+phase ends with the round that ends nearest to its share of them; the learning rate falls to 0 in a straight line over
+the whole run. `no replay` shuffles what came last and nothing else. A run's initial weights and the order in which
 examples come are those of its seed, the same for all arms.
 """
 
@@ -57,14 +57,14 @@ CONTROLS: dict[str, dict[str, Any]] = {"permuted": {"permuted": True}, "no forge
 
 @dataclass(frozen=True)
 class Scenario:
-    """`phases` are the classes that come, or None for an even part of all; `visits` of each phase, in its examples."""
+    """`phases` are the classes that come, or None for an even part of all; `passes` over all that is there, in each."""
 
     name: str
     about: str
     network: str
     lr: float
     phases: tuple[tuple[int, ...] | None, ...]
-    visits: tuple[float, ...]
+    passes: tuple[float, ...]
 
 
 LOW, HIGH = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
@@ -72,11 +72,11 @@ PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 SCENARIOS = {
     one.name: one
     for one in (
-        Scenario("fine-tuning", "5 classes known, 5 more in two passes", "mnist", 0.1, (LOW, HIGH), (2, 2)),
-        Scenario("fine-tuning-short", "5 classes known, 5 more in half a pass", "mnist", 0.1, (LOW, HIGH), (2, 0.5)),
-        Scenario("classes", "2 classes come five times, a pass each", "mnist", 0.1, PAIRS, (1,) * 5),
+        Scenario("fine-tuning", "5 classes known, 5 more come, a pass over all", "mnist", 0.1, (LOW, HIGH), (2, 1)),
+        Scenario("fine-tuning-short", "the same, half a pass over all", "mnist", 0.1, (LOW, HIGH), (2, 0.5)),
+        Scenario("classes", "2 classes come five times, each time a pass over all", "mnist", 0.1, PAIRS, (1,) * 5),
         Scenario("examples", "a fifth of all comes five times, a pass each", "mnist", 0.1, (None,) * 5, (1,) * 5),
-        Scenario("cifar10", "5 classes known, 5 more in two passes", "cifar10", 0.1, (LOW, HIGH), (4, 2)),
+        Scenario("cifar10", "5 classes known, 5 more come, two passes over all", "cifar10", 0.1, (LOW, HIGH), (4, 2)),
     )
 }  # fmt: skip
 
@@ -106,8 +106,8 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
     parts = arrival(scenario, y, seed)
     ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
     order = torch.cat(parts)
-    until = torch.tensor([round(n * len(part)) for n, part in zip(scenario.visits, parts, strict=True)]).cumsum(0)
-    until = (until // BATCH).tolist()  # in steps
+    until = torch.tensor([round(n * (end // BATCH)) for n, end in zip(scenario.passes, ends, strict=True)])
+    until = until.cumsum(0).tolist()  # in steps
     coming = Arriving(x[order], y[order])
     torch.manual_seed(seed)
     net = NETWORKS[scenario.network].net()
@@ -116,7 +116,7 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
 
     def loader_of(steps: int) -> engram.ReviewLoader:
         return engram.ReviewLoader(
-            coming, batch_size=BATCH, epochs=steps * BATCH / coming.count, seed=seed, optimizer=optimizer,
+            coming, batch_size=BATCH, epochs=steps / (coming.count // BATCH), seed=seed, optimizer=optimizer,
             drop_last=True, collate_fn=lambda batch: batch, settings=arm, **own,
         )  # fmt: skip
 
@@ -128,7 +128,9 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
             loader = loader_of(until[phase] - step)
         elif loader is None:
             loader = loader_of(until[-1])
-        while step < until[phase] and not loader.finished:
+        last_round = 0
+        while not loader.finished and (end == ends[-1] or until[phase] - step > last_round / 2):
+            last_round = len(loader)
             for a, b in loader:
                 optimizer.param_groups[0]["lr"] = lr * (1 - step / until[-1])
                 loss = loader.grade(F.cross_entropy(net(a), b, reduction="none"))

@@ -123,6 +123,7 @@ class ReviewLoader:
 
     def __len__(self) -> int:
         """Batches left of this round, or of the next."""
+        self._look_for_more()
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Any]:
@@ -131,9 +132,7 @@ class ReviewLoader:
                 f"{self.waiting:,} batches were not graded",
                 then="call loader.grade(losses) once for each batch, or loader.skip() where it is left out",
             )
-        length = _length(self.dataset)
-        if length != self.sampler.examples:
-            self.sampler.grow(length, _labels(self.dataset) if self.own_labels else None)
+        self._look_for_more()
         batches = self.sampler.batches()
         if not batches:
             return
@@ -143,6 +142,12 @@ class ReviewLoader:
         for batch in self.data:
             self.waiting += 1
             yield batch
+
+    def _look_for_more(self) -> None:
+        """Take in what has come to the end of the data set."""
+        length = _length(self.dataset)
+        if length != self.sampler.examples:
+            self.sampler.grow(length, _labels(self.dataset) if self.own_labels else None)
 
     def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
         """Record what the oldest ungraded batch showed; the weighted mean of its losses, to minimise.

@@ -142,9 +142,16 @@ WORKLOADS = {
     for one in (
         Workload("digits", True, 20, 0.1, lambda data, cache: Path("digits"), {"model": "mlp", "batch_size": 32}),
         Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
+        Workload("mnist-others", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: methods decided later"),
         Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
         Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5, crops and flips"),
+        Workload(
+            "cifar10-lenet-wrong20", False, 8, 0.05, wrong_labels("cifar10", 0.2), LENET_COLOUR, "20 % wrong labels"
+        ),
+        Workload(
+            "cifar10-lenet-wrong40", False, 8, 0.05, wrong_labels("cifar10", 0.4), LENET_COLOUR, "40 % wrong labels"
+        ),
         Workload("cifar10-lenet-tail", False, 24, 0.05, long_tail("cifar10", 50), LENET_COLOUR, "long tail, 50 to 1"),
         Workload("cifar10-10k-vgg", True, 24, 0.05, some("cifar10", 10_000), VGG, "VGG of 11 layers, 10,000 images"),
         Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),

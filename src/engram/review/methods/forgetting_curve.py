@@ -20,6 +20,9 @@ often as the average example and not more. `forgetting=False` takes R = 1 (impor
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
 all examples where nothing is learned yet, few where all is known.
 
+Where the data set grows, what has come shares at most half of a round until each of it was seen: it moves the network,
+and what was known of the others is known no more; they are visited beside it.
+
 Helps where most examples are known long before the end (training accuracy above 95 %); where they are not, it is close
 to plain shuffling. Hurts calibration under wrong labels unless exponent is 1.
 

@@ -184,10 +184,43 @@ def test_a_data_set_may_grow_and_not_shrink():
         next(iter(loader))
 
 
+@pytest.mark.parametrize("more", [{}, {"settings": {"save": "auto"}}, {"method": "leitner"}, {"permuted": True}])
+def test_a_state_goes_on_exactly_after_growth(more):
+    whole = ReviewLoader(data := Numbers(40), batch_size=8, epochs=12, **more)
+    drive(whole, 2)
+    data.count = 72
+    drive(whole, 2)
+    next(batches := iter(whole))  # in the middle of a round
+    whole.skip()
+    batches.close()
+    saved = whole.state_dict()
+    other = ReviewLoader(Numbers(72), batch_size=8, epochs=12, **more)
+    other.load_state_dict(saved)
+    assert drive(other, 3) == drive(whole, 3)
+    assert torch.equal(other.ledger.recall, whole.ledger.recall)
+
+
+@pytest.mark.parametrize("more", [{}, {"permuted": True}, {"method": "shuffle"}])
+def test_a_state_goes_on_with_what_has_come_since_it_was_saved(more):
+    whole = ReviewLoader(data := Numbers(40), batch_size=8, epochs=12, **more)
+    drive(whole, 2)
+    saved = whole.state_dict()
+    data.count = 72
+    other = ReviewLoader(Numbers(72), batch_size=8, epochs=12, **more)
+    other.load_state_dict(saved)
+    assert other.total_steps == whole.total_steps
+    assert drive(other, 3) == drive(whole, 3)
+    assert set(visits_of(other)) != {0}
+
+
 def test_another_data_sets_ledger_is_refused():
     loader = ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2)
     saved = loader.state_dict()
-    for data in (Numbers(16, targets=[1, 0] * 8), Numbers(20), TensorDataset(torch.zeros(16))):
+    more = [0, 1] * 7 + [1, 0, 0, 0]
+    for data in (
+        Numbers(16, targets=[1, 0] * 8), Numbers(20), TensorDataset(torch.zeros(16)), Numbers(14, [0, 1] * 7),
+        Numbers(18, more),
+    ):  # fmt: skip
         other = ReviewLoader(data, batch_size=4, epochs=2)
         with pytest.raises(UserError, match="ledger of another data set"):
             other.load_state_dict(saved)

@@ -85,7 +85,8 @@ class Reviewer:
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
         self.labels = labels
         self.ledger = Ledger(examples)
-        self.permutation = torch.randperm(examples, generator=generator(seed, PERMUTATION)) if permuted else None
+        self.begun_with = examples
+        self.permutation = self._permuted(examples) if permuted else None
         # decided once: a schedule of the learning rate is laid over it, also where examples come during the run
         self.total_steps = max(1, round(epochs * self.steps_per_pass / method.charge))
         self.planned = method.plan(self.steps_per_pass, self.total_steps)
@@ -369,8 +370,12 @@ class Reviewer:
             self.planned = [*self.planned[:begun], *coming]
         self.labels = labels
         if self.permutation is not None:
-            more = torch.arange(len(self.permutation), examples)
-            self.permutation = torch.cat([self.permutation, more])
+            self.permutation = self._permuted(examples)
+
+    def _permuted(self, examples: int) -> Tensor:
+        """(N,) whose row each example shows: those of the beginning are exchanged, what came since shows its own."""
+        first = torch.randperm(self.begun_with, generator=generator(self.seed, PERMUTATION))
+        return torch.cat([first, torch.arange(self.begun_with, examples)])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, also in the middle of a round: tensors, numbers and text."""
@@ -389,6 +394,7 @@ class Reviewer:
             }
         return {
             "settings": self._settings(),
+            "begun_with": self.begun_with,
             "ledger": self.ledger.state_dict(),
             "method": dict(self.method.state_dict()),
             "memory": {} if self.method.memory is None else dict(self.method.memory.state_dict()),
@@ -409,20 +415,28 @@ class Reviewer:
             "tally": self.tally.clone(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, grown: bool = False) -> None:
         """The reverse of `state_dict`.
+
+        Args:
+            grown: take the state of fewer examples too: the others have come to the end of the data set since.
 
         Raises:
             UserError: the state of another review; this one stays as it was.
         """
         saved = dict(state.get("settings", {}))
+        now, before = len(self), saved.get("examples", 0)
         for name, value in self._settings().items():
-            if saved.get(name) != value:
+            if saved.get(name) != value and not (grown and name == "examples" and before < value):
                 raise UserError(
                     f"this is the state of another review: its {name} is {saved.get(name)!r}, not {value!r}",
                     then="go on with the settings it was begun with",
                 )
-        self.ledger.load_state_dict(state["ledger"])
+        ledger = Ledger(before, self.ledger.device) if before < now else self.ledger
+        ledger.load_state_dict(state["ledger"])
+        self.ledger, self.begun_with = ledger, int(state.get("begun_with", before))
+        if self.permutation is not None:
+            self.permutation = self._permuted(before)
         self.method.load_state_dict(state["method"])
         if self.method.memory is not None:
             self.method.memory.load_state_dict(state["memory"])
@@ -448,6 +462,8 @@ class Reviewer:
                 strict=True,
             )
             self.pending = list(parts)
+        if before < now:
+            self.grow(now, self.labels)
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a state to fit."""

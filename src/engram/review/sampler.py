@@ -191,28 +191,42 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.reviewer.grow(examples, labels)
         self.examples = examples
 
-    def fingerprint(self) -> str:
-        return fingerprint(self.examples, self.labels, *self.words)
+    def fingerprint(self, examples: int | None = None) -> str:
+        """What tells this data set from another; or of so many of its examples, as they come."""
+        examples = self.examples if examples is None else examples
+        return fingerprint(examples, None if self.labels is None else self.labels[:examples], *self.words)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything of this process's review, also in the middle of a round; plain tensors, numbers and text."""
-        place = {"rank": self.rank, "world": self.world, "fingerprint": self.fingerprint()}
+        place = {"rank": self.rank, "world": self.world, "examples": self.examples, "fingerprint": self.fingerprint()}
         return {**place, "reviewer": self.reviewer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`: the next pass goes on where the saved one was.
 
+        The data set may have grown since, at its end; what has come is new in the next round.
+
         Raises:
             UserError: the state of another data set, process or method; this one stays as it was.
         """
-        if state.get("fingerprint") != self.fingerprint():
-            raise UserError("this is the ledger of another data set", allowed="the data set it was kept for")
+        before = int(state.get("examples", self.examples))
+        may_grow = self.bundles is None and self.world == 1
+        fits = before == self.examples or (before < self.examples and may_grow)
+        if not fits or state.get("fingerprint") != self.fingerprint(before):
+            raise UserError(
+                f"this is the ledger of another data set: of {before:,} examples, there are {self.examples:,}"
+                if before != self.examples
+                else "this is the ledger of another data set: as many examples, other labels or another type",
+                allowed="the data set it was kept for, also with more examples at its end"
+                if may_grow
+                else "the data set it was kept for",
+            )
         if (state["rank"], state["world"]) != (self.rank, self.world):
             raise UserError(
                 f"this is the state of process {state['rank']} of {state['world']}, not {self.rank} of {self.world}",
                 allowed="as many processes as before, each with its own state",
             )
-        self.reviewer.load_state_dict(state["reviewer"])
+        self.reviewer.load_state_dict(state["reviewer"], grown=may_grow)
         self.handed = self.graded = 0
 
 

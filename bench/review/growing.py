@@ -72,11 +72,11 @@ PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 SCENARIOS = {
     one.name: one
     for one in (
-        Scenario("fine-tuning", "5 classes known, 5 more come, a pass over all", "mnist", 0.1, (LOW, HIGH), (2, 1)),
-        Scenario("fine-tuning-short", "the same, half a pass over all", "mnist", 0.1, (LOW, HIGH), (2, 0.5)),
-        Scenario("classes", "2 classes come five times, each time a pass over all", "mnist", 0.1, PAIRS, (1,) * 5),
-        Scenario("examples", "a fifth of all comes five times, a pass each", "mnist", 0.1, (None,) * 5, (1,) * 5),
-        Scenario("cifar10", "5 classes known, 5 more come, two passes over all", "cifar10", 0.1, (LOW, HIGH), (4, 2)),
+        Scenario("fine-tuning", "5 classes known, 5 more come, a pass over all", "mnist", 0.3, (LOW, HIGH), (2, 1)),
+        Scenario("fine-tuning-short", "the same, half a pass over all", "mnist", 0.3, (LOW, HIGH), (2, 0.5)),
+        Scenario("classes", "2 classes come five times, each time a pass over all", "mnist", 0.3, PAIRS, (1,) * 5),
+        Scenario("examples", "a fifth of all comes five times, a pass each", "mnist", 0.3, (None,) * 5, (1,) * 5),
+        Scenario("cifar10", "5 classes known, 5 more come, two passes over all", "cifar10", 0.2, (LOW, HIGH), (4, 2)),
     )
 }  # fmt: skip
 

@@ -3,8 +3,9 @@
     python bench/review/growing.py all fine-tuning --data DIR     tune and decide; also one of them alone
     python bench/review/growing.py table                          the results as Markdown
 
-tune: four trials of every method on a held-out part of the training split, 2 seeds. decide: the tuned methods and their
-controls on the test split, 5 other seeds, the accuracy at the end. Every run goes to bench/results/review_growing.json
+tune: four trials of every method on a held-out part of the training split, 2 seeds. ideas: the tuned `auto` where what
+has come may take all of a round, on the same held-out part. decide: the tuned methods and their controls on the test
+split, 5 other seeds, the accuracy at the end. Every run goes to bench/results/review_growing.json
 when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`; one thread.
 
 One ReviewLoader feeds the whole run and the data set grows under it. Every arm makes the same number of visits, and a
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +33,8 @@ from streams import commit
 from torch import Tensor
 
 import engram
+from engram.review import selection
+from engram.review.methods import forgetting_curve
 from engram.study.statistics import describe, holm, paired
 from engram.training.device import describe_processor
 
@@ -165,7 +169,7 @@ class Book:
 
     def __init__(self, scenario: Scenario, chosen: argparse.Namespace) -> None:
         self.scenario, self.chosen = scenario, chosen
-        empty = {"about": scenario.about, "commands": [], "trials": {}, "tuned": {}, "runs": {}}
+        empty = {"about": scenario.about, "commands": [], "trials": {}, "tuned": {}, "ideas": {}, "runs": {}}
         self.results = read().get(scenario.name) or empty
         self.results["commands"].append(
             {
@@ -196,7 +200,7 @@ class Book:
         key = f"{name} | {seed}"
         rows = self.results[part]
         if key not in rows:
-            rows[key] = train(self.scenario, self.data(part == "trials"), arm, seed)
+            rows[key] = train(self.scenario, self.data(part != "runs"), arm, seed)
             self.write()
             print(f"  {part} {key}: {rows[key]['accuracy']:.4f} in {rows[key]['seconds']} s", flush=True)
         return rows[key]
@@ -225,6 +229,25 @@ def tune(book: Book) -> None:
         book.results["tuned"][name] = trials[means.index(max(means))]
         print(f"{name:20} {book.results['tuned'][name]} {max(means):.4f}", flush=True)
     book.write()
+
+
+def ideas(book: Book) -> None:
+    """Half of a round for what has come, or all that it takes."""
+    arm = settings("auto", book.results["tuned"]["auto"])
+    for name, share in {"half of a round": forgetting_curve.with_new, "all it takes": all_it_takes}.items():
+        with patch.object(forgetting_curve, "with_new", share):
+            rows = [book.run("ideas", name, arm, seed) for seed in TUNING_SEEDS]
+        told = ", ".join(
+            f"{part} {100 * statistics.fmean(row[part] for row in rows):.2f}"
+            for part in ("accuracy", "before", "last")
+            if rows[0][part] is not None
+        )
+        print(f"{name}: {told}")
+
+
+def all_it_takes(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> Tensor:
+    """What has come counts as forgotten, and so goes before everything that is known."""
+    return selection.inclusion(torch.where(seen, scores, 1.0), quota, floor=floor)
 
 
 def decide(book: Book) -> None:
@@ -276,7 +299,7 @@ def show(name: str, results: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="task", required=True)
-    for name in ("all", "tune", "decide"):
+    for name in ("all", "tune", "ideas", "decide"):
         verb = verbs.add_parser(name)
         verb.add_argument("scenario", choices=list(SCENARIOS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
@@ -291,6 +314,8 @@ def main() -> None:
     book = Book(SCENARIOS[chosen.scenario], chosen)
     if chosen.task in ("all", "tune"):
         tune(book)
+    if chosen.task in ("all", "ideas"):
+        ideas(book)
     if chosen.task in ("all", "decide"):
         decide(book)
 

@@ -138,12 +138,13 @@ def ablate(chosen: argparse.Namespace) -> None:
     note(results, chosen)
     kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
     found = [{key: row.get(key) for key in kept} for row in done.tables.runs]
-    again = {(row["arm"], row["seed"]) for row in found}
-    before = [row for row in results.get("ablations", []) if (row["arm"], row["seed"]) not in again]
-    results["ablations"] = [*before, *found]
+    # some changes with more seeds stand by themselves: pairs are of one study, on one machine
+    results["ablations_again" if chosen.changes else "ablations"] = found
+    if chosen.changes:
+        results["ablations_again_machine"] = results["machine"]
     write(workload, results)
     for name in compared:
-        rows = [row for row in results["ablations"] if row["arm"] == name]
+        rows = [row for row in found if row["arm"] == name]
         print(f"{name:26} {statistics.fmean(row['validation.accuracy'] or 0 for row in rows):.4f}")
 
 

@@ -42,6 +42,9 @@ def section(told: dict[str, Any]) -> str:
     if told.get("ablations"):
         parts.append("One change at a time, half of the visits, validation data:")
         parts.append(ablations(told["ablations"]))
+    if told.get("ablations_again"):
+        parts.append("Some of them again, with more seeds:")
+        parts.append(ablations(told["ablations_again"]))
     return "\n\n".join(parts) + "\n"
 
 

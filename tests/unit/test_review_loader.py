@@ -213,6 +213,19 @@ def test_a_state_goes_on_with_what_has_come_since_it_was_saved(more):
     assert set(visits_of(other)) != {0}
 
 
+def test_labels_that_come_with_the_examples_are_part_of_a_saved_state():
+    targets = [0, 1] * 8
+    loader = ReviewLoader(data := Numbers(16, targets=targets), batch_size=4, epochs=6)
+    drive(loader, 1)
+    first = loader.state_dict()
+    data.targets, data.count = targets * 2, 32
+    drive(loader, 1)
+    for saved in (first, loader.state_dict()):
+        ReviewLoader(Numbers(32, targets=targets * 2), batch_size=4, epochs=6).load_state_dict(saved)
+        with pytest.raises(UserError, match="ledger of another data set"):
+            ReviewLoader(Numbers(32, targets=[1, 0] * 16), batch_size=4, epochs=6).load_state_dict(saved)
+
+
 def test_another_data_sets_ledger_is_refused():
     loader = ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2)
     saved = loader.state_dict()

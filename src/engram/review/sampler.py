@@ -188,7 +188,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")
         if self.world > 1:
             raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
-        self.reviewer.grow(examples, labels)
+        self.labels = None if labels is None else torch.as_tensor(labels)
+        self.reviewer.grow(examples, self.labels)
         self.examples = examples
 
     def fingerprint(self, examples: int | None = None) -> str:

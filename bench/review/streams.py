@@ -152,7 +152,7 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
 
-    own = git("status", "--porcelain", "--", "src/engram/review", "bench/review/streams.py")
+    own = git("status", "--porcelain", "--", "src/engram/review", "bench/review")
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if own else "")
 
 

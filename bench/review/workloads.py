@@ -61,27 +61,22 @@ def wrong_labels(name: str, share: float) -> Callable[[Path, Path], Path]:
 
 def long_tail(name: str, factor: float) -> Callable[[Path, Path], Path]:
     """The stored set, its classes thinned exponentially: the last has 1 / factor of the first's training examples."""
-
-    def make(data: Path, cache: Path) -> Path:
-        to = cache / f"{name}_tail{round(factor)}.npz"
-        if not to.exists():
-            parts = arrays(data / name)
-            kept = thinned(parts["y_train"], factor)
-            parts["x_train"], parts["y_train"] = parts["x_train"][kept], parts["y_train"][kept]
-            np.savez(to, **parts)
-        return to
-
-    return make
+    return part(name, f"tail{round(factor)}", lambda labels: thinned(labels, factor))
 
 
 def some(name: str, number: int) -> Callable[[Path, Path], Path]:
     """The stored set with so many of its training examples, as many of each class, drawn by seed."""
+    return part(name, f"{number}", lambda labels: drawn(labels, number))
+
+
+def part(name: str, called: str, choose: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path, Path], Path]:
+    """The stored set with the training examples that `choose` takes by their labels."""
 
     def make(data: Path, cache: Path) -> Path:
-        to = cache / f"{name}_{number}.npz"
+        to = cache / f"{name}_{called}.npz"
         if not to.exists():
             parts = arrays(data / name)
-            kept = drawn(parts["y_train"], number)
+            kept = choose(parts["y_train"])
             parts["x_train"], parts["y_train"] = parts["x_train"][kept], parts["y_train"][kept]
             np.savez(to, **parts)
         return to

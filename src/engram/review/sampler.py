@@ -182,7 +182,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         """The data set has more examples now, at its end; they are new in the next round.
 
         Raises:
-            UserError: it has fewer, or is spread over several processes, or a round goes on.
+            UserError: it has fewer, is spread over several processes, or its batches are remembered as a whole.
         """
         if self.bundles is not None:
             raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")

@@ -22,10 +22,11 @@ def filled():
 
 
 def test_it_comes_back_whole_in_any_order(tmp_path):
-    ledger = filled()
-    export.write(ledger, tmp_path / "a.parquet", names=list("abcde"), labels=torch.arange(5))
+    ledger, due = filled(), torch.tensor([0.0, 1.5, 0.0, 2.5, 3.5])
+    export.write(ledger, tmp_path / "a.parquet", due=due, names=list("abcde"), labels=torch.arange(5))
     table = pq.read_table(tmp_path / "a.parquet")
-    assert table.column_names == ["index", *COLUMNS, "name", "label"]
+    assert table.column_names == ["index", *COLUMNS, "due", "name", "label"]
+    assert table.column("due").to_pylist() == due.tolist()
     assert table.column("name").to_pylist() == list("abcde")
     assert table.column("label").to_pylist() == [0, 1, 2, 3, 4]
     pq.write_table(table.take(pa.array([3, 0, 4, 1, 2])), tmp_path / "b.parquet")

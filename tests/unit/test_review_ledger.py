@@ -26,7 +26,6 @@ def by_hand(visits, memory, examples):
         delay, mark = torch.tensor([clock - row["last"]]), torch.tensor([grade])
         after = memory.visit(delay, **one, grade=mark) if row["visits"] else memory.first(mark)
         row["strength"], row["difficulty"] = (float(value) for value in after)
-        row["due"] = clock + float(memory.interval(0.9, *after))
         share = 0.7 if row["visits"] else 1.0
         row["smoothed"] += share * (loss - row["smoothed"])
         row["recall"] += share * (grade - row["recall"])
@@ -59,6 +58,20 @@ def test_many_visits_at_once_are_the_visits_one_by_one(name):
     assert ledger.seen.tolist() == [True, True, False, True, False, True]
 
 
+def test_an_example_is_due_when_its_recall_has_fallen_to_the_wanted_retention():
+    memory, ledger = build("exponential"), Ledger(3)
+    ledger.record(observed([0, 2], [0.1, 0.2], 1.0), memory)
+    ledger.record(observed([2], [0.1], 2.5), memory)
+    due = ledger.due(memory, 0.8)
+    assert due[1] == 0  # not seen yet
+    for index in (0, 2):
+        row = slice(index, index + 1)
+        left = memory.recall(due[row] - ledger.last[row], ledger.strength[row], ledger.difficulty[row])
+        assert float(left) == pytest.approx(0.8, abs=1e-4)
+    memory.parameters["difficulty"] /= 2  # forgets at half the rate
+    assert (ledger.due(memory, 0.8) - ledger.last).tolist() == pytest.approx((2 * (due - ledger.last)).tolist())
+
+
 def test_the_record_is_of_examples_visited_before_with_what_was_known_then():
     memory, ledger = build("exponential"), Ledger(4)
     assert len(ledger.record(observed([0, 1], [0.1, 2.0], 1.0), memory)) == 0
@@ -70,9 +83,9 @@ def test_the_record_is_of_examples_visited_before_with_what_was_known_then():
     assert record.grade.tolist() == pytest.approx([0.6703, 0.6065], abs=1e-4)
 
 
-def test_a_row_takes_35_bytes_and_counters_stop_at_their_end():
+def test_a_row_takes_31_bytes_and_counters_stop_at_their_end():
     ledger = Ledger(100)
-    assert ledger.nbytes == 3500
+    assert ledger.nbytes == 3100
     ledger.visits[0], ledger.streak[0] = 32767, 255
     ledger.record(observed([0], [0.1], 1.0))
     assert (int(ledger.visits[0]), int(ledger.streak[0])) == (32767, 255)

@@ -253,7 +253,7 @@ def test_the_memory_model_is_told_with_its_curve_for_the_median_example():
     assert (made["name"], made["fitted"]) == ("fsrs", list(memory.fitted))
     assert made["parameters"] == pytest.approx(memory.parameters, rel=1e-5)
     assert sum(made["strength"]["counts"]) == sum(made["interval"]["counts"]) == 160
-    interval = summary.histogram((ledger.due - ledger.last)[ledger.seen])
+    interval = summary.histogram(memory.interval(0.9, ledger.strength, ledger.difficulty)[ledger.seen])
     assert made["interval"]["counts"] == interval["counts"]
     assert made["strength"]["counts"] == summary.histogram(ledger.strength)["counts"]
     occurred = [row["delay"] for row in summary.retention(reviewer.tally)]

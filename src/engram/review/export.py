@@ -1,6 +1,6 @@
 """The ledger as a Parquet file, a row an example: for pandas, polars, DuckDB, the report, or another run's pruning.
 
-Columns: `index`, those of the ledger, and `name` and `label` where they are known.
+Columns: `index`, those of the ledger, `due` where a memory model says it, and `name` and `label` where they are known.
 """
 
 import io
@@ -18,11 +18,17 @@ from engram.review.ledger import COLUMNS, Ledger
 
 
 def write(
-    ledger: Ledger, path: str | Path, *, names: Sequence[str] | None = None, labels: Tensor | None = None
+    ledger: Ledger,
+    path: str | Path,
+    *,
+    due: Tensor | None = None,
+    names: Sequence[str] | None = None,
+    labels: Tensor | None = None,
 ) -> None:
     """Write the whole ledger in one step.
 
     Args:
+        due: (N,) clock at which each is to be reviewed, see `Ledger.due`.
         names: of the examples, in their order.
         labels: (N,) classes.
 
@@ -39,6 +45,8 @@ def write(
     for name, dtype in COLUMNS.items():
         column = getattr(ledger, name).cpu()
         columns[name] = pa.array((column.float() if dtype == torch.float16 else column).numpy())
+    if due is not None:
+        columns["due"] = pa.array(due.cpu().numpy())
     if names is not None:
         columns["name"] = pa.array(list(names), pa.string())
     if labels is not None:

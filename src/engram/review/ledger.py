@@ -1,9 +1,9 @@
-"""What a network remembers of every example: one row of flat tensors each, 35 bytes.
+"""What a network remembers of every example: one row of flat tensors each, 31 bytes.
 
 A row says when the example was last visited, how often, what it cost then and on average, whether it was recalled, how
 often in a row, which of the last visits found it known, how often it had been known and was lost (the forgetting events
 of Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network Learning", section 3), and
-what the memory model makes of it: strength, difficulty and the time at which it is due.
+what the memory model makes of it: strength and difficulty. When it is due follows from these.
 
 Visits are taken in many at a time, in one vectorised operation; nothing is ever done example by example.
 """
@@ -30,9 +30,8 @@ COLUMNS = {
     "streak": torch.uint8,
     "lapses": torch.int16,
     "recent": torch.int32,
-    "due": torch.float32,
 }
-"""Every column and its type: 35 bytes an example."""
+"""Every column and its type: 31 bytes an example."""
 
 REMEMBERED = 31
 """Visits of which `recent` says whether the example was recalled: a bit each, and none for the sign."""
@@ -82,11 +81,10 @@ class Ledger:
         streak: visits in a row that were recalled.
         lapses: how often a recalled example was not recalled at its next visit.
         recent: the last 31 visits as bits, the newest lowest: 1 where it was recalled; `visits` says how many they are.
-        due: clock at which predicted recall has fallen to the wanted retention.
 
     >>> ledger = Ledger(1000)
     >>> ledger.nbytes / len(ledger)
-    35.0
+    31.0
     """
 
     last: Tensor
@@ -99,7 +97,6 @@ class Ledger:
     streak: Tensor
     lapses: Tensor
     recent: Tensor
-    due: Tensor
 
     def __init__(self, examples: int, device: torch.device | str = "cpu") -> None:
         if examples < 1:
@@ -143,7 +140,7 @@ class Ledger:
         for name in COLUMNS if more is not None else ():
             setattr(self, name, torch.cat([getattr(self, name), getattr(more, name)]))
 
-    def record(self, observed: Observed, memory: Memory | None = None, *, retention: float = 0.9) -> Record:
+    def record(self, observed: Observed, memory: Memory | None = None) -> Record:
         """Take visits in, and return what they say about the memory model: the rows of examples visited before.
 
         An example that was visited more than once is taken visit by visit, in order.
@@ -154,7 +151,7 @@ class Ledger:
         self.check(observed)
         records: list[Record] = []
         for visit in _visits_apart(observed):
-            records.append(self._record_once(visit, memory, retention))
+            records.append(self._record_once(visit, memory))
         return Record.joined(records)
 
     def check(self, observed: Observed) -> None:
@@ -175,7 +172,7 @@ class Ledger:
                 then="lower the learning rate or clip the gradient",
             )
 
-    def _record_once(self, observed: Observed, memory: Memory | None, retention: float) -> Record:
+    def _record_once(self, observed: Observed, memory: Memory | None) -> Record:
         """Visits of examples that are all different."""
         rows, grades, clocks = observed.indices, observed.grades, observed.clocks
         visits, streak = self.visits[rows], self.streak[rows]
@@ -188,7 +185,6 @@ class Ledger:
             strength = torch.where(known, after[0], first[0])
             difficulty = torch.where(known, after[1], first[1])
             self.strength[rows], self.difficulty[rows] = strength, difficulty
-            self.due[rows] = clocks + memory.interval(retention, strength, difficulty)
         recalled = grades >= RECALLED
         share = torch.where(known, SMOOTHING, 1.0)
         self.smoothed[rows] = torch.lerp(self.smoothed[rows], observed.losses, share)
@@ -200,6 +196,10 @@ class Ledger:
         self.loss[rows] = observed.losses
         self.last[rows] = clocks
         return record
+
+    def due(self, memory: Memory, retention: float) -> Tensor:
+        """(N,) clock at which predicted recall has fallen to `retention`, by the memory model as it is fitted now."""
+        return self.last + memory.interval(retention, self.strength, self.difficulty)
 
     def rows(self, indices: Tensor) -> "Ledger":
         """A ledger of these examples in this order: a copy, for looking at."""

@@ -124,6 +124,12 @@ class Reviewer:
     def finished(self) -> bool:
         return self.steps >= self.total_steps
 
+    @property
+    def due(self) -> Tensor | None:
+        """(N,) clock at which each example is to be reviewed; none where the method has no memory model."""
+        memory = self.method.memory
+        return None if memory is None else self.ledger.due(memory, self.method.retention)
+
     def batches(self) -> list[Tensor]:
         """What is left of the round, (B,) int64 CPU indices a batch; a new round where nothing is left.
 
@@ -315,7 +321,7 @@ class Reviewer:
             return
         observed = self.observed()
         memory = self.method.memory
-        record = self.ledger.record(observed, memory, retention=self.method.retention)
+        record = self.ledger.record(observed, memory)
         self._tell(observed)
         self.pending.clear()
         self._describe(observed, record)

@@ -320,7 +320,7 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
     }
     if bool(seen.any()):
         told["strength"] = histogram(ledger.strength[seen])
-        told["interval"] = histogram((ledger.due - ledger.last)[seen])
+        told["interval"] = histogram(memory.interval(reviewer.method.retention, ledger.strength, ledger.difficulty)[seen])
         told["curves"] = _curves(reviewer, memory, ledger)
     return told
 

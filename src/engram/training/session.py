@@ -239,7 +239,8 @@ class Session:
         """What is remembered of every example, for the report and for other programs."""
         pool, reviewer = self.assembled.prepared.train, self.assembled.state.reviewer
         names = [pool.name(index) for index in range(len(reviewer))]
-        export.write(reviewer.ledger, self.path / "ledger.parquet", names=names, labels=self.assembled.grouped()[0])
+        path, labels = self.path / "ledger.parquet", self.assembled.grouped()[0]
+        export.write(reviewer.ledger, path, due=reviewer.due, names=names, labels=labels)
 
     def describe_review(self) -> list[int]:
         """What the review shows so far, for the report; returns the examples whose pictures it wants."""

@@ -56,7 +56,6 @@ class Due(Method):
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         self._grow(ledger)
-        # not from ledger.due, which is as old as the visit: the fit has moved the curve since
         interval = self.model.interval(self.retention, ledger.strength, ledger.difficulty).clamp_max(self.longest)
         wait = ledger.last + interval * (1.0 + self.fuzz_of) - moment.clock
         wait = torch.where(ledger.seen, wait, -torch.inf)

@@ -320,7 +320,8 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
     }
     if bool(seen.any()):
         told["strength"] = histogram(ledger.strength[seen])
-        told["interval"] = histogram(memory.interval(reviewer.method.retention, ledger.strength, ledger.difficulty)[seen])
+        interval = memory.interval(reviewer.method.retention, ledger.strength, ledger.difficulty)
+        told["interval"] = histogram(interval[seen])
         told["curves"] = _curves(reviewer, memory, ledger)
     return told
 

@@ -45,6 +45,7 @@ ABLATIONS: dict[str, Trial] = {
     "forgetting off": {"review.forgetting": False},
     "exponent 0.5": {"review.exponent": 0.5},
     "exponent 1": {"review.exponent": 1.0},
+    "save auto": {"review.save": "auto"},
     "save 0.3": {"review.save": 0.3},
     "save 0.5": {"review.save": 0.5},
     "floor 0.02": {"review.floor": 0.02},

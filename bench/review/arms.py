@@ -30,8 +30,10 @@ BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": 
 CONTROLS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},
     "no forgetting": {"review.forgetting": False},
+    "suspend": {"review.suspend": True},
 }
-"""Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay."""
+"""Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay; what
+looks wrongly labelled left out."""
 
 ABLATIONS: dict[str, Trial] = {
     "as tuned": {},
@@ -55,6 +57,7 @@ ABLATIONS: dict[str, Trial] = {
     "class quotas": {"review.classes": True},
     "no last phase": {"review.tail": 0.0},
     "last phase 0.25": {"review.tail": 0.25},
+    "suspend": {"review.suspend": True},
     "leeches not held back": {"review.leeches": False},
     "permuted": {"review.permuted": True},
     "shuffle": {"review": "shuffle"},

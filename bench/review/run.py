@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RESULTS = ROOT / "bench" / "results"
 BUDGETS = (0.5, 0.25, 1.0, 0.75)
+CONTROLS = ["permuted", "no forgetting"]
 TUNED_AT = 0.5
 TUNING_SEEDS = (100, 101)  # not among those that decide
 
@@ -162,8 +163,9 @@ def decide(chosen: argparse.Namespace) -> None:
         compared = {name: arms.settings(name, results["tuned"][name], workload.lr) for name in names}
         if "forgetting_curve" in names:
             ours = compared["forgetting_curve"]
-            compared |= {name: {**ours, **more} for name, more in arms.CONTROLS.items()}
-        some = "-" + "-".join(chosen.only) if chosen.only else ""
+            compared |= {name: {**ours, **arms.CONTROLS[name]} for name in chosen.controls}
+        asked = [*(chosen.only or []), *(chosen.controls if chosen.controls != CONTROLS else [])]
+        some = "-" + "-".join(asked).replace(" ", "_") if asked else ""
         path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}{some}"
         begun = time.time()
         done = run_study(
@@ -222,6 +224,7 @@ def main() -> None:
         verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
         verb.add_argument("--changes", nargs="+", choices=list(arms.ABLATIONS), help="of ablate: only these")
         verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
+        verb.add_argument("--controls", nargs="+", choices=list(arms.CONTROLS), default=CONTROLS, help="of decide")
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)

@@ -130,6 +130,40 @@ def test_leeches_are_visited_like_the_average_of_the_others():
     assert not is_leech(Ledger(3)).any()
 
 
+def noisy(wrong=8):
+    """Twenty examples visited often, of which the last ones cost as two groups do and were never recalled."""
+    ledger = known([0.9] * (20 - wrong) + [0.05] * wrong, visits=9)
+    ledger.smoothed[: 20 - wrong], ledger.smoothed[20 - wrong :] = 0.1, 3.0
+    ledger.streak[20 - wrong :] = 0
+    return ledger
+
+
+def test_suspects_are_visited_at_the_floor_and_not_in_the_last_phase():
+    ledger = noisy()
+    suspending = methods.build("forgetting_curve", {"forgetting": False, "suspend": True})
+    assert drawn(suspending, ledger, quota=8)[12:].tolist() == pytest.approx([0.1] * 8, abs=0.03)
+    assert drawn(methods.build("forgetting_curve", {"forgetting": False}), ledger, quota=8)[12:].min() > 0.3
+    last = suspending.choose(ledger, moment(spent=0.95, quota=20)).indices
+    assert torch.bincount(last, minlength=20)[12:].sum() == 0
+    assert sorted(torch.bincount(last, minlength=20)[:12].tolist()) == [1] * 4 + [2] * 8  # the quota all the same
+    ledger.lapses[19] = 1  # recalled since
+    assert drawn(suspending, ledger, quota=8)[19] > 0.5
+    sizes = []
+    for suspend in (True, False):
+        settings = {"forgetting": False, "suspend": suspend, "save": "auto", "retention": 0.8}
+        one = moment(quota=20, left=100, batch_size=1)
+        sizes.append(len(methods.build("forgetting_curve", settings).choose(noisy(), one).indices))
+    assert sizes == [3, 8]  # a fifth at least: suspects do not count as forgotten
+
+
+def test_where_losses_are_no_two_groups_nothing_is_suspended():
+    ledger = known(torch.linspace(0.05, 0.95, 20).tolist(), visits=9, streak=0)
+    ledger.smoothed[:] = torch.linspace(3, 0.05, 20)
+    plain = methods.build("forgetting_curve", {"forgetting": False})
+    suspending = methods.build("forgetting_curve", {"forgetting": False, "suspend": True})
+    assert torch.equal(drawn(suspending, ledger, 50), drawn(plain, ledger, 50))
+
+
 def test_auto_follows_saturation_by_itself():
     method = methods.build("forgetting_curve", {"save": "auto", "forgetting": False})
     sizes = [

@@ -16,7 +16,9 @@ echo), and asks for no fuzz. The weights are 1 (`exponent` 0); exponent 1 gives 
 of the mean gradient, for calibrated networks and wrong labels.
 
 `leeches` are examples that are hardly ever recalled while the others are (likely wrong labels): they are visited as
-often as the average example and not more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
+often as the average example and not more. `suspend` goes further where the losses show two groups, one of right and
+one of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one
+that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
 all examples where nothing is learned yet, few where all is known.
 
@@ -40,6 +42,7 @@ from engram.review import memory as memories
 from engram.review import selection
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round, even, whole_passes
+from engram.review.suspects import suspects
 
 LEECH_VISITS = 4  # before which no example is called a leech
 LEECH_RECALL = 0.3  # average grade below which one is
@@ -60,11 +63,13 @@ class ForgettingCurve(Method):
         retention: float,
         forgetting: bool,
         leeches: bool,
+        suspend: bool,
         classes: bool,
     ) -> None:
         self.memory = memories.build(memory)
         self.save, self.floor, self.exponent, self.tail = save, floor, exponent, tail
-        self.retention, self.forgetting, self.leeches, self.classes = retention, forgetting, leeches, classes
+        self.retention, self.forgetting, self.classes = retention, forgetting, classes
+        self.leeches, self.suspend = leeches, suspend
         self.least_share = 1.0 - AUTO_MOST if save == "auto" else 1.0 - float(save)
 
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
@@ -76,14 +81,16 @@ class ForgettingCurve(Method):
         return [first, *even(total_steps - first - last, quota, steps_per_pass), *whole_passes(steps_per_pass, last)]
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
+        suspended = suspects(ledger) if self.suspend else torch.zeros_like(ledger.seen)
         everything = not bool(ledger.seen.any()) or moment.spent >= 1.0 - self.tail - 1e-9
         if everything:
-            return Round(torch.randperm(len(ledger), generator=moment.rng)[: moment.quota])
-        recall = self.predicted(ledger, moment.clock)
+            return Round(shuffled(~suspended.cpu(), moment))
+        recall = torch.where(suspended, 1.0, self.predicted(ledger, moment.clock))
         scores = 1.0 - recall
         if self.leeches:
-            leeches = is_leech(ledger)
-            scores = torch.where(leeches, scores[~leeches].mean() if bool((~leeches).any()) else 0.0, scores)
+            leeches = is_leech(ledger) & ~suspended
+            others = ~(leeches | suspended)
+            scores = torch.where(leeches, scores[others].mean() if bool(others.any()) else 0.0, scores)
         quota = moment.quota if self.save != "auto" else self.wanted(recall, ledger, moment)
         chances = with_new(scores, ledger.seen, quota, floor=self.floor)
         if self.classes and moment.labels is not None:
@@ -110,6 +117,21 @@ class ForgettingCurve(Method):
 
 
 AUTO_MOST = 0.8  # the largest share of the examples that `auto` leaves out of a round
+
+
+def shuffled(kept: Tensor, moment: Moment) -> Tensor:
+    """(quota,) these examples in random order; where they are fewer than the quota, again in another.
+
+    >>> moment = Moment(0, 5, 5, 1.0, 0.0, 1, torch.Generator().manual_seed(0), None)
+    >>> sorted(shuffled(torch.tensor([True, True, False, False, True]), moment).tolist())[::2]
+    [0, 1, 4]
+    """
+    passes, left = [], moment.quota
+    while left > 0:
+        order = torch.randperm(len(kept), generator=moment.rng)
+        passes.append(order[kept[order]][:left])
+        left -= len(passes[-1])
+    return torch.cat(passes)
 
 
 def is_leech(ledger: Ledger) -> Tensor:
@@ -175,6 +197,7 @@ def forgetting_curve(
     retention: float = 0.9,
     forgetting: bool = True,
     leeches: bool = True,
+    suspend: bool = False,
     classes: bool = False,
 ) -> Method:
     """An example is visited the more likely, the more likely it has been forgotten.
@@ -188,6 +211,7 @@ def forgetting_curve(
         retention: predicted recall at which an example is due; decides what auto leaves out.
         forgetting: False predicts by strength alone.
         leeches: hold back examples that are hardly ever recalled while most are.
+        suspend: leave out examples whose labels look wrong, where the losses show two groups.
         classes: give no class less than half of its share.
     """
     if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
@@ -206,5 +230,6 @@ def forgetting_curve(
         retention=retention,
         forgetting=forgetting,
         leeches=leeches,
+        suspend=suspend,
         classes=classes,
     )

@@ -139,6 +139,7 @@ WORKLOADS = {
         Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
         Workload("mnist-others", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: methods decided later"),
         Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),
+        Workload("mnist-wrong20-others", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "the same, decided later"),
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
         Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5, crops and flips"),
         Workload(

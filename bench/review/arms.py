@@ -48,6 +48,9 @@ ABLATIONS: dict[str, Trial] = {
     "exponent 0.5": {"review.exponent": 0.5},
     "exponent 1": {"review.exponent": 1.0},
     "save auto": {"review.save": "auto"},
+    "save auto, retention 0.95": {"review.save": "auto", "review.retention": 0.95},
+    "rate 3": {"rate": 3},
+    "save auto, rate 3": {"review.save": "auto", "rate": 3},
     "save 0.3": {"review.save": 0.3},
     "save 0.5": {"review.save": 0.5},
     "floor 0.02": {"review.floor": 0.02},
@@ -62,7 +65,7 @@ ABLATIONS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},
     "shuffle": {"review": "shuffle"},
 }
-"""One change each to the tuned forgetting curve."""
+"""One change each to the tuned forgetting curve; `rate` multiplies the workload's own learning rate."""
 
 
 def settings(name: str, trial: Trial, lr: float) -> Trial:

@@ -128,6 +128,8 @@ def ablate(chosen: argparse.Namespace) -> None:
     for name in dict.fromkeys(["as tuned", *changes]):
         change = arms.ABLATIONS[name]
         one = {**ours, **change}
+        if "rate" in change:
+            one["optimizer.lr"] = workload.lr * one.pop("rate")
         if change.get("review") == "shuffle":  # with its own rate
             one = arms.settings("shuffle", results["tuned"]["shuffle"], workload.lr)
         if one not in compared.values():  # what was tuned may be one of the changes

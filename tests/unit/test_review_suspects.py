@@ -63,6 +63,18 @@ def test_one_loss_beyond_all_others_does_not_hide_the_groups():
     assert suspects(seen(losses))[600:].float().mean() > 0.99
 
 
+def test_a_class_that_is_not_learned_yet_is_not_suspected():
+    """A rare class costs much for long, and a network that leaves it out would never learn it."""
+    ledger = seen(two(right=950, wrong=50, apart=6.0))
+    rare = torch.zeros(1000, dtype=torch.int64)
+    rare[950:] = 1
+    spread = torch.arange(1000) % 2
+    assert suspects(ledger, spread)[950:].float().mean() > 0.95
+    assert not suspects(ledger, rare).any()
+    rare[:50] = 1  # half of the class is known
+    assert suspects(ledger, rare)[950:].float().mean() > 0.95
+
+
 def test_who_was_ever_recalled_or_came_seldom_is_no_suspect():
     ledger = seen(two())
     ledger.streak[600], ledger.lapses[601], ledger.visits[602] = 1, 1, 2

@@ -81,7 +81,7 @@ class ForgettingCurve(Method):
         return [first, *even(total_steps - first - last, quota, steps_per_pass), *whole_passes(steps_per_pass, last)]
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
-        suspended = suspects(ledger) if self.suspend else torch.zeros_like(ledger.seen)
+        suspended = suspects(ledger, moment.labels) if self.suspend else torch.zeros_like(ledger.seen)
         everything = not bool(ledger.seen.any()) or moment.spent >= 1.0 - self.tail - 1e-9
         if everything:
             return Round(shuffled(~suspended.cpu(), moment))

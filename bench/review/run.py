@@ -192,7 +192,17 @@ def summary(done: Any) -> dict[str, Any]:
     """Every run's figures."""
     kept = ("arm", "seed", "status", "message", "visits", "steps", "seconds", "train.accuracy")
     figures = tuple(f"test.{name}" for name in ("accuracy", "loss", "ece", "worst_class"))
-    return {"runs": [{key: row.get(key) for key in (*kept, *figures)} for row in done.tables.runs]}
+    rows = [{key: row.get(key) for key in (*kept, *figures)} for row in done.tables.runs]
+    for row, run in zip(rows, done.tables.runs, strict=True):
+        row["test.by_class"] = by_class(done.path / run["folder"])
+    return {"runs": rows}
+
+
+def by_class(run: Path) -> list[float]:
+    """The test accuracy of every class at the end of a run; none where it did not end."""
+    path = run / "evaluation" / "final_test.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"per_class": []}
+    return [one["recall"] for one in told["per_class"]]
 
 
 def show(results: dict[str, Any], budget: float) -> None:

@@ -211,7 +211,8 @@ def forgetting_curve(
         retention: predicted recall at which an example is due; decides what auto leaves out.
         forgetting: False predicts by strength alone.
         leeches: hold back examples that are hardly ever recalled while most are.
-        suspend: leave out examples whose labels look wrong, where the losses show two groups.
+        suspend: leave out examples whose labels look wrong, where the losses show two groups; without labels, a rare
+            class that is not learned yet may look so.
         classes: give no class less than half of its share.
     """
     if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):

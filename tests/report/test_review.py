@@ -246,7 +246,8 @@ def test_what_was_never_learned_is_shown_with_what_to_do(told: dict[str, Any]) -
     never = told["never_learned"]
     assert never["count"] >= 30
     assert "visited often and hardly ever recalled" in said
-    assert "is the label right, can the picture be read?" in said
+    assert "34 labels may be wrong: never once recalled, and what they cost stands apart" in said
+    assert "leave it out while training: --review forgetting_curve --review.suspend true." in said
     assert "engram data 'my digits' finds pictures that stand under two labels." in said
     assert f"{told['forgotten']['count']} examples of 300 were recalled and lost again at least twice" in said
     for key in forgotten_keys():
@@ -266,7 +267,15 @@ def test_what_was_never_learned_is_shown_with_what_to_do(told: dict[str, Any]) -
     assert "Example digit/0.png, labelled class 0: " in str(made)
 
 
+def test_where_losses_do_not_stand_apart_each_is_to_be_looked_at(told: dict[str, Any]) -> None:
+    for suspects in ({"suspects": 0}, {"suspects": None}):
+        said = words(forgotten.section(of({**told, **suspects})))
+        assert "is the label right, can the picture be read?" in said
+        assert "may be wrong" not in said
+
+
 def test_where_little_is_recalled_the_network_is_blamed(told: dict[str, Any]) -> None:
+    told = {**told, "suspects": 0}
     early = {**told, "seen": 300, "streaks": {"0": 160, "1-2": 140}}
     assert "tells more of the network than of any example" in words(forgotten.section(of(early)))
     later = {**told, "seen": 300, "streaks": {"0": 140, "1-2": 160}}

@@ -346,6 +346,16 @@ def test_the_lists_name_the_examples():
     assert (unlabelled["label"], unlabelled["class"]) == (None, None)
 
 
+def test_labels_that_may_be_wrong_are_counted_where_there_are_labels():
+    reviewer = driven("shuffle", examples=400, epochs=8)
+    ledger = reviewer.ledger
+    ledger.visits[:], ledger.streak[:], ledger.lapses[:], ledger.smoothed[:] = 8, 3, 0, 0.1
+    ledger.smoothed[:80], ledger.streak[:80] = 4.0, 0
+    assert told(reviewer, labels=torch.arange(400) % 3)["suspects"] == 80
+    assert told(reviewer, labels=(torch.arange(400) >= 80).long())["suspects"] == 0  # a class not learned yet
+    assert told(reviewer)["suspects"] == 0
+
+
 def test_what_is_not_finite_is_none():
     reviewer = driven("shuffle", epochs=1)
     reviewer.history[0]["loss"] = math.inf

@@ -29,6 +29,7 @@ from engram.review.ledger import Ledger
 from engram.review.memory import Memory
 from engram.review.method import Method
 from engram.review.reviewer import DELAYS, Reviewer
+from engram.review.suspects import suspects
 
 OFTEN = 4
 """Visits before which no example counts as never learned."""
@@ -116,6 +117,7 @@ def summarise(
         "unforgotten": int((ledger.seen & (ledger.streak > 0) & (ledger.lapses == 0)).sum()),
         "retention": retention(reviewer.tally),
         "memory": _memory(reviewer, ledger),
+        "suspects": 0 if labels is None else int(suspects(ledger, labels).sum()),
         "never_learned": _listed(ledger, never_learned(ledger), labels, classes, name),
         "forgotten": _listed(ledger, forgotten(ledger), labels, classes, name),
         "hardest": _listed(ledger, hardest(ledger), labels, classes, name),

@@ -42,7 +42,15 @@ def _never(run: Run) -> Markup | None:
         return None
     told = f"{_of(amount, run)} visited often and hardly ever recalled{_first(rows, amount, 'the least recalled')}. "
     seen, lost = finite(run.review.get("seen")) or 0, finite((run.review.get("streaks") or {}).get("0")) or 0
-    if seen - lost < MOST * seen:
+    suspects = finite(run.review.get("suspects")) or 0
+    if suspects:
+        groups = (
+            f"{plural(suspects, 'label')} may be wrong: never once recalled, and what they cost stands apart from what "
+            "all others do. Look at some. Correct or remove what is wrong, or leave it out while training: "
+        )
+        settings = [tag("code", "--review forgetting_curve"), " ", tag("code", "--review.suspend true")]
+        words = [told, groups, *settings, ". ", _duplicates(run)]
+    elif seen - lost < MOST * seen:
         why = "But so little is recalled yet that this tells more of the network than of any example: train it longer."
         words = [told, why]
     else:

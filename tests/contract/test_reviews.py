@@ -28,6 +28,7 @@ ISSUE = {
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("forgetting_curve", {"save": "auto"}),
     ("forgetting_curve", {"save": 0.2, "exponent": 1.0}),
+    ("forgetting_curve", {"suspend": True}),
     ("infobatch", {"rescale": "normalised"}),
     ("infobatch", {"rescale": "none", "drop": 0.9, "delta": 0.5}),
     ("repb", {"rescale": "normalised", "window": 3}),

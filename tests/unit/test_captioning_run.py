@@ -328,6 +328,8 @@ def test_a_review_of_captions(tmp_path: Path, data: Path, review: str, settings:
     visits = export.read(run / "ledger.parquet").visits
     assert len(visits) == 48
     assert int(visits.sum()) == 12 * rows(run, "end")[0]["step"]
+    remembers = review == "forgetting_curve"
+    assert ("due" in pq.read_schema(run / "ledger.parquet").names) == remembers
     if review == "forgetting_curve":
         assert len(set(visits.tolist())) > 1
     assert pq.read_table(run / "ledger.parquet")["name"].to_pylist()[:3] == [

@@ -156,6 +156,17 @@ def test_suspects_are_visited_at_the_floor_and_not_in_the_last_phase():
     assert sizes == [3, 8]  # a fifth at least: suspects do not count as forgotten
 
 
+def test_suspects_are_no_leeches_and_a_class_not_learned_yet_is_not_suspected():
+    ledger = noisy(5)
+    ledger.lapses[19] = 1  # once recalled: a leech, and no suspect
+    method = methods.build("forgetting_curve", {"forgetting": False, "suspend": True})
+    often = drawn(method, ledger, quota=8)
+    assert often[15:19].tolist() == pytest.approx([0.1] * 4, abs=0.03)
+    assert often[19] == pytest.approx(float(often[:15].mean()), abs=0.03)  # as often as those that are neither
+    rare = (torch.arange(20) >= 15).long()
+    assert drawn(method, ledger, quota=8, labels=rare)[15:].min() > 0.3
+
+
 def test_where_losses_are_no_two_groups_nothing_is_suspended():
     ledger = known(torch.linspace(0.05, 0.95, 20).tolist(), visits=9, streak=0)
     ledger.smoothed[:] = torch.linspace(3, 0.05, 20)

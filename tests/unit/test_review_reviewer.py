@@ -260,6 +260,15 @@ def test_rows_may_be_of_other_examples():
     assert len(batch) == 6
 
 
+def test_an_example_is_due_by_the_methods_own_memory_and_retention():
+    reviewer = made("due", epochs=3)
+    drive(reviewer)
+    memory, ledger = reviewer.method.memory, reviewer.ledger
+    reviewer.method.retention = 0.7
+    assert torch.equal(reviewer.due, ledger.last + memory.interval(0.7, ledger.strength, ledger.difficulty))
+    assert made("shuffle").due is None
+
+
 def test_new_examples_are_new():
     reviewer = made("forgetting_curve", examples=12, batch_size=4, epochs=6)
     drive(reviewer, 3)

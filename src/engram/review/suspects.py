@@ -28,7 +28,7 @@ VISITS = 3  # from which an average says something
 APART = 0.85  # between what was measured of clean labels, 0.81 and less, and of wrong ones, 0.91 and more
 MOST = 0.5  # of a class
 BINS = 64
-REACH = 0.999  # share of the losses below which bins are laid; those beyond count as the highest
+REACH = 0.999  # share of the losses over which bins are laid; what lies beyond would make them too wide
 
 
 def suspects(ledger: Ledger, labels: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ def two_groups(losses: Tensor) -> tuple[float, float]:
     low, high = float(losses.min()), float(losses.kthvalue(math.ceil(REACH * len(losses))).values)
     if high <= low:
         return high, 0.0
-    counts = torch.histc(losses.clamp_max(high), BINS, low, high)
+    counts = torch.histc(losses, BINS, low, high)
     share = counts / counts.sum()
     middle = low + (torch.arange(BINS, dtype=torch.float64, device=losses.device) + 0.5) * (high - low) / BINS
     below, mass = share.cumsum(0)[:-1], (share * middle).cumsum(0)[:-1]

@@ -383,3 +383,16 @@ def test_two_processes_train_one_network_and_their_visits_add_up(tmp_path):
     assert sorted(one["shard"].tolist() + other["shard"].tolist()) == list(range(40))
     assert int(one["visits"].sum() + other["visits"].sum()) == 4 * 40
     assert int(one["visits"].min()) >= 1
+
+
+def test_labels_of_which_some_are_none_are_left_out():
+    # as torchvision's STL-10 has them: -1 for pictures without a class
+    loader = ReviewLoader(Numbers(16, targets=[-1, *range(15)]), batch_size=4, epochs=2, settings={"suspend": True})
+    assert loader.sampler.labels is None
+    drive(loader)
+
+
+def test_labels_of_another_length_are_refused_on_every_process():
+    for rank in (0, 1):
+        with pytest.raises(UserError, match="9 labels for 10 examples"):
+            ReviewSampler(10, 2, epochs=1, labels=torch.zeros(9, dtype=torch.int64), rank=rank, world=2)

@@ -305,6 +305,14 @@ def test_what_came_since_has_half_of_a_round_beside_what_is_known():
         assert int((~reviewer.ledger.seen).sum()) == pytest.approx(left, abs=30)
 
 
+def test_labels_that_do_not_fit_leave_a_data_set_as_long_as_it_was():
+    reviewer = made(examples=20, labels=torch.zeros(20, dtype=torch.int64))
+    for labels, words in ((torch.zeros(20), "20 labels for 30"), (torch.full((30,), -2), "example 0 is -2")):
+        with pytest.raises(UserError, match=words):
+            reviewer.grow(30, labels)
+    assert len(reviewer) == len(reviewer.labels) == 20
+
+
 def test_nothing_global_is_touched():
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     drive(made("forgetting_curve", examples=50, epochs=3, permuted=True))
@@ -320,7 +328,13 @@ def test_what_cannot_be_reviewed_is_refused():
     with pytest.raises(UserError, match="nothing to review"):
         made(epochs=0)
     with pytest.raises(UserError, match="3 labels for 20 examples"):
-        made(labels=torch.zeros(3))
+        made(labels=torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(UserError, match="1 labels for 20 examples"):
+        made(labels=torch.tensor(3))
+    with pytest.raises(UserError, match="labels are torch"):
+        made(labels=torch.zeros(20))
+    with pytest.raises(UserError, match="the label of example 7 is -1"):
+        made(labels=torch.where(torch.arange(20) == 7, -1, 2))
     with pytest.raises(UserError, match="cannot be measured"):
         made(measure="loss")
 

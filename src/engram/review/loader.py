@@ -228,6 +228,7 @@ def _labels(dataset: Any) -> Tensor | None:
             labels = torch.as_tensor(found)
         except (TypeError, ValueError, RuntimeError):
             continue
-        if labels.shape == (len(dataset),) and not labels.is_floating_point():
+        whole = not labels.is_floating_point() and not labels.is_complex()
+        if labels.shape == (len(dataset),) and whole and not bool((labels < 0).any()):  # -1 stands for none
             return labels
     return None

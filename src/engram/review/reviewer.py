@@ -79,8 +79,7 @@ class Reviewer:
         recall.check_measure(measure)
         if epochs <= 0 or batch_size < 1 or examples < 1:
             raise UserError(f"nothing to review: {examples} examples, batch_size {batch_size}, epochs {epochs}")
-        if labels is not None and len(labels) != examples:
-            raise UserError(f"there are {len(labels):,} labels for {examples:,} examples")
+        check_labels(labels, examples)
         self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
         self.labels = labels
@@ -367,7 +366,11 @@ class Reviewer:
 
         The rounds to come are the same shares of the examples as before, so there are fewer of them: the steps of the
         run stay as many.
+
+        Raises:
+            UserError: labels that are none of these examples; nothing has grown.
         """
+        check_labels(labels, examples)
         before = self.steps_per_pass
         self.ledger.grow(examples)
         if self.planned is not None:
@@ -481,6 +484,23 @@ class Reviewer:
             "drop_last": self.drop_last,
             "permuted": self.permutation is not None,
         }
+
+
+def check_labels(labels: Tensor | None, examples: int) -> None:
+    """Refuse labels that are not a whole number from 0 for each example."""
+    if labels is None:
+        return
+    if labels.shape != (examples,):
+        raise UserError(f"there are {labels.numel():,} labels for {examples:,} examples")
+    if labels.is_floating_point() or labels.is_complex():
+        raise UserError(f"labels are {labels.dtype}", allowed="whole numbers from 0, one an example")
+    if int(labels.min()) < 0:
+        place = int((labels < 0).nonzero()[0])
+        raise UserError(
+            f"the label of example {place} is {int(labels[place])}",
+            allowed="whole numbers from 0, one an example",
+            then="leave labels out where some examples have none",
+        )
 
 
 PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control

@@ -23,7 +23,7 @@ from engram.errors import UserError, nearest
 from engram.review import methods
 from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
-from engram.review.reviewer import Reviewer, generator
+from engram.review.reviewer import Reviewer, check_labels, generator
 
 
 class ReviewSampler(torch.utils.data.Sampler[list[int]]):
@@ -78,6 +78,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.rank, self.world = _place(rank, world)
         self.examples, self.optimizer, self.words, self.seed = examples, optimizer, words, seed
         labels = None if labels is None else torch.as_tensor(labels)
+        check_labels(labels, examples)
         self.labels = labels
         self.shard = _shard(examples, seed, self.rank, self.world)
         own = labels if self.shard is None or labels is None else labels[self.shard]
@@ -182,15 +183,16 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         """The data set has more examples now, at its end; they are new in the next round.
 
         Raises:
-            UserError: it has fewer, is spread over several processes, or its batches are remembered as a whole.
+            UserError: it has fewer, or other than a label for each; it is spread over several processes, or its
+                batches are remembered as a whole.
         """
         if self.bundles is not None:
             raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")
         if self.world > 1:
             raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
-        self.labels = None if labels is None else torch.as_tensor(labels)
-        self.reviewer.grow(examples, self.labels)
-        self.examples = examples
+        labels = None if labels is None else torch.as_tensor(labels)
+        self.reviewer.grow(examples, labels)
+        self.examples, self.labels = examples, labels
 
     def fingerprint(self, examples: int | None = None) -> str:
         """What tells this data set from another; or of so many of its examples, as they come."""

@@ -48,7 +48,8 @@ def _never(run: Run) -> Markup | None:
             f"{plural(suspects, 'label')} may be wrong: never once recalled, and what they cost stands apart from what "
             "all others do. Look at some. Correct or remove what is wrong, or leave it out while training: "
         )
-        settings = [tag("code", "--review forgetting_curve"), " ", tag("code", "--review.suspend true")]
+        method = tag("code", "--review forgetting_curve", class_="option")
+        settings = [method, " ", tag("code", "--review.suspend true", class_="option")]
         words = [told, groups, *settings, ". ", _duplicates(run)]
     elif seen - lost < MOST * seen:
         why = "But so little is recalled yet that this tells more of the network than of any example: train it longer."

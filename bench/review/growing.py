@@ -1,12 +1,15 @@
 """Data that come while training goes on, all of them kept: a trained network is taught more, a data set grows.
 
     python bench/review/growing.py all fine-tuning --data DIR     tune and decide; also one of them alone
+    python bench/review/growing.py explain cifar10 --data DIR     what of InfoBatch's weights it is that gains
     python bench/review/growing.py table                          the results as Markdown
 
 tune: four trials of every method on a held-out part of the training split, 2 seeds. ideas: the tuned `auto` where what
-has come may take all of a round, on the same held-out part. decide: the tuned methods and their controls on the test
-split, 5 other seeds, the accuracy at the end. Every run goes to bench/results/review_growing.json
-when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`; one thread.
+has come may take all of a round, on the same held-out part. explain: InfoBatch with other weights and without knowledge
+of the examples, and other methods at the rate that its weights amount to, on the same held-out part, 6 seeds. decide:
+the tuned methods and their controls on the test split, 5 other seeds, the accuracy at the end. Every run goes to
+bench/results/review_growing.json when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`;
+one thread.
 
 One ReviewLoader feeds the whole run and the data set grows under it. Every arm makes the same number of visits, and a
 phase ends with the round that ends nearest to its share of them; the learning rate falls to 0 in a straight line over
@@ -40,7 +43,7 @@ from engram.training.device import describe_processor
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "review_growing.json"
-TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
+TUNING_SEEDS, SEEDS, EXPLAINING_SEEDS = (100, 101), (0, 1, 2, 3, 4), (300, 301, 302, 303, 304, 305)
 BATCH = 50
 
 CURVE = {"method": "forgetting_curve"}
@@ -57,6 +60,20 @@ TRIALS: dict[str, tuple[dict[str, Any], ...]] = {
 BASE: dict[str, dict[str, Any]] = {"no replay": {"method": "shuffle"}, "auto": AUTO}
 CONTROLS: dict[str, dict[str, Any]] = {"permuted": {"permuted": True}, "no forgetting": {"forgetting": False}}
 """Laid over the tuned `auto`: as many visits without knowledge of the examples; strength without decay."""
+
+
+EXPLAINED: dict[str, dict[str, Any]] = {
+    "shuffle": {},
+    "infobatch": {},
+    "infobatch rescale=normalised": {"rescale": "normalised"},
+    "infobatch rescale=none": {"rescale": "none"},
+    "infobatch permuted": {"permuted": True},
+    "shuffle rate=1.4": {"rate": 1.4},
+    "shuffle at InfoBatch's rate": {"paced": True},
+    "forgetting_curve at InfoBatch's rate": {"paced": True},
+    "auto at InfoBatch's rate": {"paced": True},
+}
+"""The method is the first word. `paced`: the rate times the mean weight that InfoBatch's run of this seed has then."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,7 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
     x, y, test_x, test_y = data
     arm = dict(arm)
     lr, replays, begun = scenario.lr * arm.pop("rate", 1), arm.pop("replays", True), time.process_time()
+    pace, factor = dict(arm.pop("pace", ())), 1.0  # by step, from which on the rate is so many times as high
     parts = arrival(scenario, y, seed)
     ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
     order = torch.cat(parts)
@@ -124,7 +142,7 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
             drop_last=True, collate_fn=lambda batch: batch, settings=arm, **own,
         )  # fmt: skip
 
-    coming.count, step, loader = ends[0], 0, None
+    coming.count, step, loader, weights = ends[0], 0, None, []
     for phase, end in enumerate(ends):
         coming.count = end
         if not replays:
@@ -135,8 +153,10 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
         last_round = 0
         while not loader.finished and (end == ends[-1] or until[phase] - step > last_round / 2):
             last_round = len(loader)
+            weights.append((step, mean_weight(loader)))
             for a, b in loader:
-                optimizer.param_groups[0]["lr"] = lr * (1 - step / until[-1])
+                factor = pace.get(step, factor)
+                optimizer.param_groups[0]["lr"] = factor * lr * (1 - step / until[-1])
                 loss = loader.grade(F.cross_entropy(net(a), b, reduction="none"))
                 optimizer.zero_grad()
                 loss.backward()
@@ -151,8 +171,15 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
         "before": float(right[~of_last].mean()) if last else None,
         "last": float(right[of_last].mean()) if last else None,
         "visits": step * BATCH,
+        **({"weights": weights} if any(mean != 1 for _, mean in weights) else {}),
         "seconds": round(time.process_time() - begun, 2),
     }
+
+
+def mean_weight(loader: engram.ReviewLoader) -> float:
+    """Of the round that comes."""
+    weights = loader.sampler.reviewer.weights
+    return 1.0 if weights is None else round(float(weights.mean()), 4)
 
 
 def arrival(scenario: Scenario, y: Tensor, seed: int) -> list[Tensor]:
@@ -198,7 +225,7 @@ class Book:
 
     def run(self, part: str, name: str, arm: dict[str, Any], seed: int) -> dict[str, Any]:
         key = f"{name} | {seed}"
-        rows = self.results[part]
+        rows = self.results.setdefault(part, {})
         if key not in rows:
             rows[key] = train(self.scenario, self.data(part != "runs"), arm, seed)
             self.write()
@@ -250,6 +277,24 @@ def all_it_takes(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> T
     return selection.inclusion(torch.where(seen, scores, 1.0), quota, floor=floor)
 
 
+def explain(book: Book) -> None:
+    """Means, and differences to shuffling and to InfoBatch by pairs."""
+    found: dict[str, list[float]] = {name: [] for name in EXPLAINED}
+    for seed in EXPLAINING_SEEDS:
+        for name, more in EXPLAINED.items():
+            arm = {**settings(name.partition(" ")[0], {}), **more}
+            if arm.pop("paced", False):
+                arm["pace"] = book.run("explained", "infobatch", settings("infobatch", {}), seed)["weights"]
+            found[name].append(100 * book.run("explained", name, arm, seed)["accuracy"])
+    for name, values in found.items():
+        told = [f"{name:38} {statistics.fmean(values):.2f}"]
+        for other in ("shuffle", "infobatch"):
+            if name != other:
+                two = paired([one - before for one, before in zip(values, found[other], strict=True)])
+                told.append(f"- {other}: {two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}), p = {two.p:.3f}")
+        print("  ".join(told))
+
+
 def decide(book: Book) -> None:
     tuned = book.results["tuned"]
     compared = {name: settings(name, tuned[name]) for name in TRIALS}
@@ -299,7 +344,7 @@ def show(name: str, results: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="task", required=True)
-    for name in ("all", "tune", "ideas", "decide"):
+    for name in ("all", "tune", "ideas", "explain", "decide"):
         verb = verbs.add_parser(name)
         verb.add_argument("scenario", choices=list(SCENARIOS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
@@ -316,6 +361,8 @@ def main() -> None:
         tune(book)
     if chosen.task in ("all", "ideas"):
         ideas(book)
+    if chosen.task == "explain":
+        explain(book)
     if chosen.task in ("all", "decide"):
         decide(book)
 

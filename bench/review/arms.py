@@ -17,6 +17,9 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     "leitner": ({}, {"rate": 2}, {"review.boxes": 3}, {"review.jitter": 0.5}),
     "repeat_before_forgetting": ({}, {"rate": 2}, {"review.eta": 0.8}, {"review.kernel": "gaussian"}),
     "rs2": ({}, {"rate": 2}, {"review.share": 0.3}, {"review.share": 0.3, "rate": 2}),
+    "dynamic_random": ({}, {"rate": 2}, {"review.share": 0.3}, {"review.share": 0.3, "rate": 2}),
+    "el2n": ({}, {"rate": 2}, {"review.keep": 0.7}, {"review.keep": 0.7, "rate": 2}),
+    "forgetting_events": ({}, {"rate": 2}, {"review.keep": 0.5}, {"review.keep": 0.5, "rate": 2}),
     "selective_backprop": ({}, {"rate": 2}, {"review.form": "rank"}, {"review.beta": 2.0}),
     "self_paced": ({}, {"rate": 2}, {"review.start": 0.8}, {"review.growth": 1.1}),
     "forgetting_curve": ({}, {"rate": 2}, {"review.save": 0.7}, {"review.save": 0.7, "rate": 2}),
@@ -26,6 +29,10 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
 
 BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": "auto"}}
 """What an arm is, where its name is not the method's."""
+
+EARLIER: dict[str, float] = {"el2n": 0.1, "forgetting_events": 1.0}
+"""What prunes by the ledger of an earlier, shuffled run: that run's part of the full run's visits. They are not charged
+to the method."""
 
 CONTROLS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},

@@ -35,7 +35,14 @@ from engram.training.assembled import Assembled
 from engram.training.evaluate import probabilities
 from engram.training.loop import update
 
-FIRST = {"mnist": 2.0, "cifar10-16": 4.0, "digits": 4.0}  # epochs before the tenth is put aside
+FIRST = {
+    "mnist": 2.0,
+    "cifar10-lenet": 4.0,
+    "cifar10-10k-vgg": 12.0,
+    "cifar10-16": 4.0,
+    "digits": 4.0,
+}
+"""Epochs before the tenth is put aside."""
 LONGEST = 8.0  # epochs it is watched
 DELAYS = [0.0, *(LONGEST / 2**power for power in range(9, -1, -1))]
 RATES = {"rate 1": 1.0, "rate 1/4": 0.25, "rate 1/16": 0.0625, "falling to 0": None}

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,7 @@ BUDGETS = (0.5, 0.25, 1.0, 0.75)
 CONTROLS = ["permuted", "no forgetting"]
 TUNED_AT = 0.5
 TUNING_SEEDS = (100, 101)  # not among those that decide
+EARLIER_SEED = 900  # of the runs that pruning rests on
 
 
 def commit() -> str:
@@ -88,6 +90,27 @@ def run_study(path: Path, compared: dict[str, dict[str, Any]], seeds: tuple[int,
     return study(arms=compared, seeds=seeds, equal="none", output=str(path), sinks=[say], **settings)
 
 
+def with_ledgers(compared: dict[str, dict[str, Any]], common: dict[str, Any], workload: Workload, cache: Path) -> Any:
+    """The arms, those that prune by an earlier run given its ledger; it is made here once, of the same examples."""
+    result = {}
+    for name, arm in compared.items():
+        share = arms.EARLIER.get(arm["review"])
+        result[name] = arm if share is None else {**arm, "review.scores": str(earlier(share, common, workload, cache))}
+    return result
+
+
+def earlier(share: float, common: dict[str, Any], workload: Workload, cache: Path) -> Path:
+    """The ledger of a shuffled run of this part of the full run."""
+    held_out = "-validation" if common["data.validation"] else ""
+    folder = cache / f"earlier-{Path(common['data']).stem}-{round(100 * share)}{held_out}"
+    ledger = folder / "ledger.parquet"
+    if not ledger.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+        own = {**common, **arms.settings("shuffle", {}, workload.lr), "epochs": share * workload.epochs}
+        engram.train(**own, seed=EARLIER_SEED, output=str(folder), clinic="none")
+    return ledger.resolve()
+
+
 def tune(chosen: argparse.Namespace) -> None:
     """Four trials of every method on validation data, at half of the visits; the best mean is kept."""
     workload = WORKLOADS[chosen.workload]
@@ -99,6 +122,7 @@ def tune(chosen: argparse.Namespace) -> None:
         for name in names
         for trial in arms.TRIALS[name]
     }
+    compared = with_ledgers(compared, common, workload, Path(chosen.cache))
     path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
     seeds = TUNING_SEEDS[: chosen.seeds]
     done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
@@ -166,6 +190,7 @@ def decide(chosen: argparse.Namespace) -> None:
         if "forgetting_curve" in names:
             ours = compared["forgetting_curve"]
             compared |= {name: {**ours, **arms.CONTROLS[name]} for name in chosen.controls}
+        compared = with_ledgers(compared, common, workload, Path(chosen.cache))
         asked = [*(chosen.only or []), *(chosen.controls if chosen.controls != CONTROLS else [])]
         some = "-" + "-".join(asked).replace(" ", "_") if asked else ""
         path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}{some}"

@@ -138,6 +138,7 @@ WORKLOADS = {
         Workload("digits", True, 20, 0.1, lambda data, cache: Path("digits"), {"model": "mlp", "batch_size": 32}),
         Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
         Workload("mnist-others", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: methods decided later"),
+        Workload("mnist-pruned", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: pruning decided later"),
         Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),
         Workload("mnist-wrong20-others", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "the same, decided later"),
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),

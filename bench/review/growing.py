@@ -7,7 +7,8 @@
 tune: four trials of every method on a held-out part of the training split, 2 seeds. ideas: the tuned `auto` where what
 has come may take all of a round, on the same held-out part. explain: InfoBatch with other weights and without knowledge
 of the examples, and other methods at the rate that its weights amount to, on the same held-out part, 6 seeds. decide:
-the tuned methods and their controls on the test split, 5 other seeds, the accuracy at the end. Every run goes to
+the tuned methods and their controls on the test split, 5 other seeds, the accuracy at the end. paced: what `explain`
+gave at InfoBatch's rate, with InfoBatch itself, on the test split and the seeds of `decide`. Every run goes to
 bench/results/review_growing.json when it is done, so that what was stopped goes on. DIR holds `mnist/` and `cifar10/`;
 one thread.
 
@@ -227,7 +228,7 @@ class Book:
         key = f"{name} | {seed}"
         rows = self.results.setdefault(part, {})
         if key not in rows:
-            rows[key] = train(self.scenario, self.data(part != "runs"), arm, seed)
+            rows[key] = train(self.scenario, self.data(part not in ("runs", "paced")), arm, seed)
             self.write()
             print(f"  {part} {key}: {rows[key]['accuracy']:.4f} in {rows[key]['seconds']} s", flush=True)
         return rows[key]
@@ -278,14 +279,23 @@ def all_it_takes(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> T
 
 
 def explain(book: Book) -> None:
+    compare(book, "explained", EXPLAINED, EXPLAINING_SEEDS)
+
+
+def paced(book: Book) -> None:
+    chosen = {name: more for name, more in EXPLAINED.items() if not more or "paced" in more}
+    compare(book, "paced", chosen, SEEDS)
+
+
+def compare(book: Book, part: str, compared: dict[str, dict[str, Any]], seeds: tuple[int, ...]) -> None:
     """Means, and differences to shuffling and to InfoBatch by pairs."""
-    found: dict[str, list[float]] = {name: [] for name in EXPLAINED}
-    for seed in EXPLAINING_SEEDS:
-        for name, more in EXPLAINED.items():
+    found: dict[str, list[float]] = {name: [] for name in compared}
+    for seed in seeds:
+        for name, more in compared.items():
             arm = {**settings(name.partition(" ")[0], {}), **more}
             if arm.pop("paced", False):
-                arm["pace"] = book.run("explained", "infobatch", settings("infobatch", {}), seed)["weights"]
-            found[name].append(100 * book.run("explained", name, arm, seed)["accuracy"])
+                arm["pace"] = book.run(part, "infobatch", settings("infobatch", {}), seed)["weights"]
+            found[name].append(100 * book.run(part, name, arm, seed)["accuracy"])
     for name, values in found.items():
         told = [f"{name:38} {statistics.fmean(values):.2f}"]
         for other in ("shuffle", "infobatch"):
@@ -344,7 +354,7 @@ def show(name: str, results: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="task", required=True)
-    for name in ("all", "tune", "ideas", "explain", "decide"):
+    for name in ("all", "tune", "ideas", "explain", "decide", "paced"):
         verb = verbs.add_parser(name)
         verb.add_argument("scenario", choices=list(SCENARIOS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
@@ -365,6 +375,8 @@ def main() -> None:
         explain(book)
     if chosen.task in ("all", "decide"):
         decide(book)
+    if chosen.task == "paced":
+        paced(book)
 
 
 if __name__ == "__main__":

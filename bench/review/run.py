@@ -261,7 +261,7 @@ def main() -> None:
         verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
         verb.add_argument("--changes", nargs="+", choices=list(arms.ABLATIONS), help="of ablate: only these")
         verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
-        verb.add_argument("--controls", nargs="+", choices=list(arms.CONTROLS), default=CONTROLS, help="of decide")
+        verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), default=CONTROLS, help="of decide")
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)

@@ -207,7 +207,7 @@ def decide(chosen: argparse.Namespace) -> None:
         )
         before = results["budgets"].get(str(budget), {"runs": []})["runs"]
         others = [row for row in before if row["arm"] not in compared]
-        results["budgets"][str(budget)] = {"runs": [*others, *summary(done)["runs"]]}
+        results["budgets"][str(budget)] = {"runs": [*others, *summary(done)["runs"]], "machine": results["machine"]}
         write(workload, results)
         print(f"{workload.name} at {budget:.0%}: {time.time() - begun:.0f} s")
         show(results, budget)

@@ -1,6 +1,7 @@
 """Draw what a network still knows of what it is not shown again, beside what Ebbinghaus kept of his syllables.
 
     python bench/review/draw_retention.py cifar10-16 docs/images/forgetting.svg
+    python bench/review/draw_retention.py cifar10-10k-vgg FILE --by difficulty --rates "rate 1" "rate 1/4" "falling to 0"
 
 Reads bench/results/review_retention_WORKLOAD.json, which `retention.py` writes. A panel each for 1885 and for the
 rates at which the network went on learning; time is on a logarithmic axis in all of them.
@@ -39,36 +40,56 @@ HOURS = "datum.value < 1 ? '20 min' : datum.value < 24 ? datum.value + ' h' : da
 EPOCHS = "datum.value < 1 ? '1/' + 1 / datum.value : datum.value"
 
 
-def network(arm: dict[str, Any], rate: str) -> alt.Chart:
-    """What is still right of what was right at delay 0, by how often in a row it had been right before."""
-    lines = {
-        LINES[0]: arm["control_retained"],
-        LINES[1]: arm["retained"],
-        **{STREAKS[name]: one["retained"] for name, one in arm["by_streak"].items()},
-    }
+def by_streak(arm: dict[str, Any]) -> list[tuple[str, str, list[float]]]:
+    """What is still right by how often in a row it had been right before: a line's name, its fate, its shares."""
+    return [
+        (LINES[0], "trained", arm["control_retained"]),
+        (LINES[1], "absent", arm["retained"]),
+        *((STREAKS[name], "absent", one["retained"]) for name, one in arm["by_streak"].items()),
+    ]
+
+
+def by_difficulty(arm: dict[str, Any]) -> list[tuple[str, str, list[float]]]:
+    """The same by thirds of the loss before, what is absent and what stays in training."""
+    return [
+        (f"{name} third, {word}", fate, one[key])
+        for name, one in arm["by_difficulty"].items()
+        for fate, key, word in (("absent", "retained", LINES[1]), ("trained", "control", LINES[0]))
+    ]
+
+
+def network(arm: dict[str, Any], rate: str, by: str) -> alt.Chart:
+    """What is still right of what was right at delay 0."""
+    lines = by_streak(arm) if by == "streak" else by_difficulty(arm)
     values = [
         {"at": at, "kept": 100 * share, "what": what}
-        for what, shares in lines.items()
+        for what, _, shares in lines
         for at, share in zip(arm["delays"], shares, strict=True)
         if at > 0
     ]
+    how = "its rate falling to 0" if rate == "falling to 0" else f"learning on at {rate}"
+    names = [what for what, _, _ in lines]
+    colours = COLOURS if by == "streak" else [colour for colour in COLOURS[:1:-1] for _ in range(2)]
+    dashes = [[4, 3] if fate == "trained" else [1, 0] for _, fate, _ in lines]
     ticks = alt.Axis(title="epochs since the last visit", values=[1 / 64, 1 / 8, 1, 8], grid=False, labelExpr=EPOCHS)
+    legend = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=5 if by == "streak" else 2,
+        symbolType="stroke",
+        symbolSize=400,
+        labelLimit=300,
+    )
     return (
         alt.Chart(alt.Data(values=values))
         .mark_line(strokeWidth=2)
         .encode(
             x=alt.X("at:Q", scale=alt.Scale(type="log"), axis=ticks),
             y=alt.Y("kept:Q", scale=SHARE, title=None, axis=alt.Axis(labels=False)),
-            color=alt.Color(
-                "what:N",
-                scale=alt.Scale(domain=list(LINES), range=list(COLOURS)),
-                legend=alt.Legend(title=None, orient="bottom", columns=5, symbolType="stroke", labelLimit=300),
-            ),
-            strokeDash=alt.StrokeDash(
-                "what:N", scale=alt.Scale(domain=list(LINES), range=[[4, 3], [1, 0], [1, 0], [1, 0], [1, 0]])
-            ),
+            color=alt.Color("what:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
+            strokeDash=alt.StrokeDash("what:N", scale=alt.Scale(domain=names, range=dashes)),
         )
-        .properties(width=WIDE, height=HIGH, title=f"the network, learning on at {rate}")
+        .properties(width=WIDE, height=HIGH, title=f"the network, {how}")
     )
 
 
@@ -76,9 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("workload")
     parser.add_argument("file", type=Path)
+    parser.add_argument("--rates", nargs="+", default=RATES)
+    parser.add_argument("--by", choices=("streak", "difficulty"), default="streak", help="what the lines are apart by")
     chosen = parser.parse_args()
     found = json.loads((RESULTS / f"review_retention_{chosen.workload}.json").read_text(encoding="utf-8"))
-    panels = [network(found["arms"][rate], rate) for rate in RATES if rate in found["arms"]]
+    panels = [network(found["arms"][rate], rate, chosen.by) for rate in chosen.rates]
     chart = alt.hconcat(ebbinghaus(found["ebbinghaus_1885"]), *panels, spacing=24, background="white")
     chart = chart.configure_view(stroke="#dddddd").configure_title(
         fontSize=12, anchor="start", frame="group", fontWeight="normal"

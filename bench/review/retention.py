@@ -38,6 +38,7 @@ from engram.training.loop import update
 FIRST = {
     "mnist": 2.0,
     "cifar10-lenet": 4.0,
+    "cifar10-lenet-tail": 12.0,
     "cifar10-10k-vgg": 12.0,
     "cifar10-16": 4.0,
     "digits": 4.0,

@@ -396,3 +396,12 @@ def test_labels_of_another_length_are_refused_on_every_process():
     for rank in (0, 1):
         with pytest.raises(UserError, match="9 labels for 10 examples"):
             ReviewSampler(10, 2, epochs=1, labels=torch.zeros(9, dtype=torch.int64), rank=rank, world=2)
+
+
+def test_labels_that_do_not_fit_what_has_come_leave_a_sampler_as_it_was():
+    sampler = ReviewSampler(10, 2, epochs=2, labels=torch.arange(10))
+    before = sampler.fingerprint()
+    with pytest.raises(UserError, match="10 labels for 12 examples"):
+        sampler.grow(12, torch.arange(10))
+    assert (sampler.examples, len(sampler.labels), len(sampler.ledger)) == (10, 10, 10)
+    assert sampler.fingerprint() == before

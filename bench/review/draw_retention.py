@@ -1,7 +1,7 @@
 """Draw what a network still knows of what it is not shown again, beside what Ebbinghaus kept of his syllables.
 
     python bench/review/draw_retention.py cifar10-16 docs/images/forgetting.svg
-    python bench/review/draw_retention.py cifar10-10k-vgg FILE --by difficulty --rates "rate 1" "rate 1/4" "falling to 0"
+    python bench/review/draw_retention.py cifar10-10k-vgg FILE --by difficulty --rates "rate 1" "falling to 0"
 
 Reads bench/results/review_retention_WORKLOAD.json, which `retention.py` writes. A panel each for 1885 and for the
 rates at which the network went on learning; time is on a logarithmic axis in all of them.

@@ -56,6 +56,7 @@ ABLATIONS: dict[str, Trial] = {
     "exponent 1": {"review.exponent": 1.0},
     "save auto": {"review.save": "auto"},
     "save auto, retention 0.95": {"review.save": "auto", "review.retention": 0.95},
+    "save auto, retention 0.95, rate 3": {"review.save": "auto", "review.retention": 0.95, "rate": 3},
     "rate 3": {"rate": 3},
     "save auto, rate 3": {"review.save": "auto", "rate": 3},
     "save 0.3": {"review.save": 0.3},

@@ -38,9 +38,10 @@ CONTROLS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},
     "no forgetting": {"review.forgetting": False},
     "suspend": {"review.suspend": True},
+    "auto, rate 3": {"review.save": "auto", "review.retention": 0.95, "rate": 3},
 }
 """Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay; what
-looks wrongly labelled left out."""
+looks wrongly labelled left out; `auto` at a rate that is among shuffling's trials and not among its own."""
 
 ABLATIONS: dict[str, Trial] = {
     "as tuned": {},
@@ -81,6 +82,16 @@ def settings(name: str, trial: Trial, lr: float) -> Trial:
     own = {**BASE.get(name, {"review": name}), **trial}
     rate = own.pop("rate", 1)
     return {**own, "optimizer.lr": lr * rate}
+
+
+def changed(own: Trial, change: Trial, lr: float) -> Trial:
+    """Settings with a change laid over them; its `rate` multiplies the workload's learning rate.
+
+    >>> changed({"optimizer.lr": 0.2, "review.save": 0.5}, {"rate": 3}, 0.1)["optimizer.lr"]
+    0.30000000000000004
+    """
+    rate = {"optimizer.lr": lr * change["rate"]} if "rate" in change else {}
+    return {**own, **{key: value for key, value in change.items() if key != "rate"}, **rate}
 
 
 def label(trial: Trial) -> str:

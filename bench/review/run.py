@@ -151,9 +151,7 @@ def ablate(chosen: argparse.Namespace) -> None:
     changes = chosen.changes or list(arms.ABLATIONS)
     for name in dict.fromkeys(["as tuned", *changes]):
         change = arms.ABLATIONS[name]
-        one = {**ours, **change}
-        if "rate" in change:
-            one["optimizer.lr"] = workload.lr * one.pop("rate")
+        one = arms.changed(ours, change, workload.lr)
         if change.get("review") == "shuffle":  # with its own rate
             one = arms.settings("shuffle", results["tuned"]["shuffle"], workload.lr)
         if one not in compared.values():  # what was tuned may be one of the changes
@@ -189,7 +187,7 @@ def decide(chosen: argparse.Namespace) -> None:
         compared = {name: arms.settings(name, results["tuned"][name], workload.lr) for name in names}
         if "forgetting_curve" in names:
             ours = compared["forgetting_curve"]
-            compared |= {name: {**ours, **arms.CONTROLS[name]} for name in chosen.controls}
+            compared |= {name: arms.changed(ours, arms.CONTROLS[name], workload.lr) for name in chosen.controls}
         compared = with_ledgers(compared, common, workload, Path(chosen.cache))
         asked = [*(chosen.only or []), *(chosen.controls if chosen.controls != CONTROLS else [])]
         some = "-" + "-".join(asked).replace(" ", "_") if asked else ""

@@ -87,8 +87,8 @@ def settings(name: str, trial: Trial, lr: float) -> Trial:
 def changed(own: Trial, change: Trial, lr: float) -> Trial:
     """Settings with a change laid over them; its `rate` multiplies the workload's learning rate.
 
-    >>> changed({"optimizer.lr": 0.2, "review.save": 0.5}, {"rate": 3}, 0.1)["optimizer.lr"]
-    0.30000000000000004
+    >>> changed({"optimizer.lr": 0.2, "review.save": 0.5}, {"rate": 4}, 0.5)
+    {'optimizer.lr': 2.0, 'review.save': 0.5}
     """
     rate = {"optimizer.lr": lr * change["rate"]} if "rate" in change else {}
     return {**own, **{key: value for key, value in change.items() if key != "rate"}, **rate}

@@ -45,6 +45,9 @@ def section(told: dict[str, Any]) -> str:
     if told.get("ablations_again"):
         parts.append("Some of them again, with more seeds:")
         parts.append(ablations(told["ablations_again"]))
+    if told.get("ablations_at_rate_3"):
+        parts.append("At the rate that is best for shuffling:")
+        parts.append(ablations(told["ablations_at_rate_3"]))
     return "\n\n".join(parts) + "\n"
 
 

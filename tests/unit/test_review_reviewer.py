@@ -307,7 +307,7 @@ def test_what_came_since_has_half_of_a_round_beside_what_is_known():
 
 def test_labels_that_do_not_fit_leave_a_data_set_as_long_as_it_was():
     reviewer = made(examples=20, labels=torch.zeros(20, dtype=torch.int64))
-    for labels, words in ((torch.zeros(20), "20 labels for 30"), (torch.full((30,), -2), "example 0 is -2")):
+    for labels, words in ((torch.zeros(20), "20 labels for 30"), (torch.full((30,), -2), "least of them -2")):
         with pytest.raises(UserError, match=words):
             reviewer.grow(30, labels)
     assert len(reviewer) == len(reviewer.labels) == 20
@@ -333,7 +333,9 @@ def test_what_cannot_be_reviewed_is_refused():
         made(labels=torch.tensor(3))
     with pytest.raises(UserError, match="labels are torch"):
         made(labels=torch.zeros(20))
-    with pytest.raises(UserError, match="the label of example 7 is -1"):
+    with pytest.raises(UserError, match="labels are torch"):
+        made(labels=torch.zeros(20, dtype=torch.bool))
+    with pytest.raises(UserError, match="int64, the least of them -1"):
         made(labels=torch.where(torch.arange(20) == 7, -1, 2))
     with pytest.raises(UserError, match="cannot be measured"):
         made(measure="loss")

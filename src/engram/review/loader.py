@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engram.errors import UserError
 from engram.review.method import Method
-from engram.review.reviewer import generator
+from engram.review.reviewer import are_classes, generator
 from engram.review.sampler import ReviewSampler
 
 TAKEN = ("shuffle", "sampler", "batch_sampler")
@@ -228,7 +228,6 @@ def _labels(dataset: Any) -> Tensor | None:
             labels = torch.as_tensor(found)
         except (TypeError, ValueError, RuntimeError):
             continue
-        whole = not labels.is_floating_point() and not labels.is_complex()
-        if labels.shape == (len(dataset),) and whole and not bool((labels < 0).any()):  # -1 stands for none
+        if labels.shape == (len(dataset),) and are_classes(labels):  # -1 stands for none
             return labels
     return None

@@ -486,18 +486,26 @@ class Reviewer:
         }
 
 
+def are_classes(labels: Tensor) -> bool:
+    """Whether all of them are whole numbers from 0.
+
+    >>> [are_classes(torch.tensor(one)) for one in ([0, 2], [0, -1], [0.0, 1.0], [False, True])]
+    [True, False, False, False]
+    """
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    return whole and not bool((labels < 0).any())
+
+
 def check_labels(labels: Tensor | None, examples: int) -> None:
-    """Refuse labels that are not a whole number from 0 for each example."""
+    """Refuse labels that are not a class for each example."""
     if labels is None:
         return
     if labels.shape != (examples,):
         raise UserError(f"there are {labels.numel():,} labels for {examples:,} examples")
-    if labels.is_floating_point() or labels.is_complex():
-        raise UserError(f"labels are {labels.dtype}", allowed="whole numbers from 0, one an example")
-    if int(labels.min()) < 0:
-        place = int((labels < 0).nonzero()[0])
+    if not are_classes(labels):
+        least = "" if labels.is_complex() else f", the least of them {labels.min().item()}"
         raise UserError(
-            f"the label of example {place} is {int(labels[place])}",
+            f"labels are {labels.dtype}{least}",
             allowed="whole numbers from 0, one an example",
             then="leave labels out where some examples have none",
         )

@@ -32,6 +32,7 @@ from engram.review.retention import compare_curves
 from engram.review.reviewer import generator
 from engram.training.assemble import assemble
 from engram.training.assembled import Assembled
+from engram.training.device import describe_processor
 from engram.training.evaluate import probabilities
 from engram.training.loop import update
 
@@ -182,6 +183,7 @@ def main() -> None:
         "command": f"python bench/review/retention.py {workload.name} --data DIR",
         "commit": commit(),
         "seeds": chosen.seeds,
+        "machine": {"processor": describe_processor(), "torch": torch.__version__},
         "ebbinghaus_1885": {"hours": list(EBBINGHAUS), "savings_percent": list(EBBINGHAUS.values())},
         "arms": {},
     }

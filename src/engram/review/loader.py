@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError
+from engram.review.labels import are_classes
 from engram.review.method import Method
-from engram.review.reviewer import are_classes, generator
+from engram.review.reviewer import generator
 from engram.review.sampler import ReviewSampler
 
 TAKEN = ("shuffle", "sampler", "batch_sampler")
@@ -32,7 +33,7 @@ class ReviewLoader:
         batch_size, drop_last: as for `torch.utils.data.DataLoader`.
         epochs: visits of the whole run, divided by the number of examples.
         method, seed, labels, clock, measure, permuted, optimizer, unit: as for `ReviewSampler`. Where no labels are
-            given, those of the data set are taken if it has them as `targets` or `labels`.
+            given, those of the data set are taken if it has them as `targets` or `labels`, all of them from 0.
         settings: of the method, such as `save=0.5`.
         loader: every other argument of DataLoader, such as `num_workers` or `collate_fn`.
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from engram.errors import UserError, nearest
 from engram.review import methods
+from engram.review.labels import check_labels
 from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
-from engram.review.reviewer import Reviewer, check_labels, generator
+from engram.review.reviewer import Reviewer, generator
 
 
 class ReviewSampler(torch.utils.data.Sampler[list[int]]):
@@ -48,7 +49,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         settings: of the method.
 
     Raises:
-        UserError: a method or setting that does not exist.
+        UserError: a method or setting that does not exist; labels that are not a class for each example.
 
     >>> sampler = ReviewSampler(10, batch_size=4, epochs=2, method="shuffle")
     >>> sampler.rounds, sampler.total_steps, [len(batch) for batch in sampler]

@@ -27,6 +27,15 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
 }
 """Published settings first. `auto` is the forgetting curve that saves by itself."""
 
+FURTHER: dict[str, tuple[Trial, ...]] = {
+    "shuffle": ({"rate": 4.5}, {"rate": 6}),
+    "infobatch": ({"rate": 3}, {"rate": 4.5}),
+    "order_dp": ({"review.pool": 0.8, "rate": 2}, {"review.pool": 0.8, "rate": 3}),
+    "forgetting_curve": ({"rate": 3}, {"review.save": 0.3, "rate": 3}),
+    "auto": ({"rate": 3}, {"review.retention": 0.95, "rate": 3}),
+}
+"""Two trials more for all, where the best of the first four stood at their edge: shuffling's at the highest rate."""
+
 BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": "auto"}}
 """What an arm is, where its name is not the method's."""
 

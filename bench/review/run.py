@@ -112,31 +112,37 @@ def earlier(share: float, common: dict[str, Any], workload: Workload, cache: Pat
 
 
 def tune(chosen: argparse.Namespace) -> None:
-    """Four trials of every method on validation data, at half of the visits; the best mean is kept."""
+    """Four trials of every method on validation data, at half of the visits; the best mean is kept.
+
+    With `--further`, two trials more beside the four that were made of the workload of `--tuned`.
+    """
     workload = WORKLOADS[chosen.workload]
     results = read(workload)
+    if chosen.further:
+        results["trials"] |= read(WORKLOADS[chosen.tuned])["trials"]
     common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
-    names = chosen.only or list(arms.TRIALS)
+    made = arms.FURTHER if chosen.further else arms.TRIALS
+    names = chosen.only or list(made)
     compared = {
         f"{name}: {arms.label(trial)}": arms.settings(name, trial, workload.lr)
         for name in names
-        for trial in arms.TRIALS[name]
+        for trial in made[name]
     }
     compared = with_ledgers(compared, common, workload, Path(chosen.cache))
     path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
     seeds = TUNING_SEEDS[: chosen.seeds]
     done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
     rows = done.tables.runs
+    for label in compared:
+        values = [row["validation.accuracy"] for row in rows if row["arm"] == label]
+        failed = None in values  # a trial that diverges with any seed is none to choose
+        results["trials"][label] = {"mean": None if failed else statistics.fmean(values), "n": len(values)}
     for name in names:
-        means = []
-        for trial in arms.TRIALS[name]:
-            label = f"{name}: {arms.label(trial)}"
-            values = [row["validation.accuracy"] for row in rows if row["arm"] == label]
-            failed = None in values  # a trial that diverges with any seed is none to choose
-            means.append(float("-inf") if failed else statistics.fmean(values))
-            results["trials"][label] = {"mean": None if failed else means[-1], "n": len(values)}
-        results["tuned"][name] = arms.TRIALS[name][means.index(max(means))]
-        print(f"{name:28} {arms.label(results['tuned'][name]):32} {max(means):.4f}")
+        tried = {f"{name}: {arms.label(trial)}": trial for trial in arms.TRIALS[name] + arms.FURTHER.get(name, ())}
+        means = {label: results["trials"].get(label, {}).get("mean") for label in tried}
+        best = max(tried, key=lambda label: float("-inf") if means[label] is None else means[label])
+        results["tuned"][name] = tried[best]
+        print(f"{name:28} {arms.label(tried[best]):32} {means[best] or 0:.4f}")
     note(results, chosen)
     write(workload, results)
 
@@ -163,14 +169,20 @@ def ablate(chosen: argparse.Namespace) -> None:
     note(results, chosen)
     kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
     found = [{key: row.get(key) for key in kept} for row in done.tables.runs]
-    # some changes with more seeds stand by themselves: pairs are of one study, on one machine
-    results["ablations_again" if chosen.changes else "ablations"] = found
-    if chosen.changes:
-        results["ablations_again_machine"] = results["machine"]
+    if chosen.changes:  # some changes stand by themselves: pairs are of one study, on one machine
+        others = [one for one in results.get("ablations_again", []) if runs_of(one["runs"]) != runs_of(found)]
+        results["ablations_again"] = [*others, {"machine": results["machine"], "runs": found}]
+    else:
+        results["ablations"] = found
     write(workload, results)
     for name in compared:
         rows = [row for row in found if row["arm"] == name]
         print(f"{name:26} {statistics.fmean(row['validation.accuracy'] or 0 for row in rows):.4f}")
+
+
+def runs_of(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Which arms and seeds these are."""
+    return sorted((row["arm"], row["seed"]) for row in rows)
 
 
 def decide(chosen: argparse.Namespace) -> None:
@@ -262,6 +274,7 @@ def main() -> None:
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
         verb.add_argument("--cache", default="build/review", help="where made data and studies are kept")
         verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
+        verb.add_argument("--further", action="store_true", help="of tune: two trials more than those of --tuned")
         verb.add_argument("--changes", nargs="+", choices=list(arms.ABLATIONS), help="of ablate: only these")
         verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
         verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), default=CONTROLS, help="of decide")
@@ -276,6 +289,10 @@ def main() -> None:
         print_all(RESULTS)
         return
     try:
+        if getattr(chosen, "further", False) and not chosen.tuned:
+            raise UserError(
+                "--further adds to trials that were made: say of which workload, as in --tuned cifar10-10k-vgg"
+            )
         {"tune": tune, "ablate": ablate, "decide": decide}[chosen.task](chosen)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -42,12 +42,9 @@ def section(told: dict[str, Any]) -> str:
     if told.get("ablations"):
         parts.append("One change at a time, half of the visits, validation data:")
         parts.append(ablations(told["ablations"]))
-    if told.get("ablations_again"):
-        parts.append("Some of them again, with more seeds:")
-        parts.append(ablations(told["ablations_again"]))
-    if told.get("ablations_at_rate_3"):
-        parts.append("At the rate that is best for shuffling:")
-        parts.append(ablations(told["ablations_at_rate_3"]))
+    for again in told.get("ablations_again", []):
+        parts.append("Some by themselves:")
+        parts.append(ablations(again["runs"]))
     return "\n\n".join(parts) + "\n"
 
 

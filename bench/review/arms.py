@@ -67,6 +67,12 @@ ABLATIONS: dict[str, Trial] = {
     "save auto": {"review.save": "auto"},
     "save auto, retention 0.95": {"review.save": "auto", "review.retention": 0.95},
     "save auto, retention 0.95, rate 3": {"review.save": "auto", "review.retention": 0.95, "rate": 3},
+    "save auto, absence": {"review.save": "auto", "review.absence": True},
+    "save auto, retention 0.95, absence": {
+        "review.save": "auto",
+        "review.retention": 0.95,
+        "review.absence": True,
+    },
     "rate 3": {"rate": 3},
     "save auto, rate 3": {"review.save": "auto", "rate": 3},
     "save 0.3": {"review.save": 0.3},

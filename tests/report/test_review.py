@@ -231,6 +231,17 @@ def test_a_control_and_a_recall_of_another_kind_are_said(told: dict[str, Any]) -
     assert "The method chooses what comes back soon" in said
 
 
+def test_what_absence_cost_is_said(told: dict[str, Any]) -> None:
+    assert "lose what it does not see" not in words(review.section(of(told)))
+    trials = [{"cost": 0.9, "error": 0.5, "epoch": 4.0}, {"cost": 0.0412, "error": 0.0118, "epoch": 8.5}]
+    said = words(review.section(of({**told, "absence": trials, "by_heart": True})))
+    assert "In the last of 2 trials, after epoch 8.5, absence cost 0.041 of the grade (standard error 0.012)" in said
+    assert "That is learning by heart" in said
+    said = words(review.section(of({**told, "absence": trials[:1], "by_heart": False})))
+    assert "After epoch 4, absence cost 0.900 of the grade (standard error 0.500)" in said
+    assert "leaving it out for a while loses nothing that could be measured" in said
+
+
 def test_few_visits_are_not_drawn_and_not_said() -> None:
     rows = [
         {"streak": "1-2", "most": 1.0, "delay": 0.7, "count": 19, "recalled": 19, "share": 1, "low": 0.8, "high": 1}
@@ -314,7 +325,8 @@ def test_whatever_the_summary_says_is_text(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"rounds": 3}', '{"rounds": [1]}', '{"forgotten": {"examples": 1}}']
+    "content",
+    ["", "{", "[1]", '{"rounds": 3}', '{"rounds": [1]}', '{"absence": [1]}', '{"forgotten": {"examples": 1}}'],
 )
 def test_a_damaged_summary_is_a_note(tmp_path: Path, make_run: Make, content: str) -> None:
     folder = make_run(tmp_path / "a", epochs=1)

@@ -341,7 +341,7 @@ def _evaluations(folder: Path, notes: list[str]) -> dict[str, Evaluation]:
 
 def _review(path: Path, notes: list[str]) -> dict[str, Any]:
     review = _json(path, notes)
-    lists = [review.get(name, []) for name in ("rounds", "retention", "coverage")]
+    lists = [review.get(name, []) for name in ("rounds", "retention", "coverage", "absence")]
     named = [review.get(name, {}) for name in ("never_learned", "forgotten", "hardest")]
     lists += [one.get("examples", []) if isinstance(one, dict) else None for one in named]
     if all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in lists):

@@ -92,6 +92,10 @@ class Method:
     def fold(self, observed: Observed, ledger: Ledger) -> None:
         """What the method itself learns from a round, after the ledger has taken it in."""
 
+    def tell(self) -> dict[str, Any]:
+        """What the method found out by itself, for the summary of the run: names to numbers and lists."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and text that the method keeps between rounds."""
         return {}

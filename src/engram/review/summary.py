@@ -117,6 +117,7 @@ def summarise(
         "unforgotten": int((ledger.seen & (ledger.streak > 0) & (ledger.lapses == 0)).sum()),
         "retention": retention(reviewer.tally),
         "memory": _memory(reviewer, ledger),
+        **reviewer.method.tell(),
         "suspects": 0 if labels is None else int(suspects(ledger, labels).sum()),
         "never_learned": _listed(ledger, never_learned(ledger), labels, classes, name),
         "forgotten": _listed(ledger, forgotten(ledger), labels, classes, name),

@@ -45,6 +45,7 @@ def section(run: Run) -> Markup | None:
         [
             tag("p", *_course(review)),
             tag("p", *_memory(review)),
+            tag("p", *_absence(review)) if review.get("absence") else None,
             tag("div", *charts, class_="charts") if charts else None,
             _numbers(review),
             tag("p", *_advice(run)) if run.review.get("method") == PLAIN else None,
@@ -114,6 +115,25 @@ def _memory(review: Mapping[str, Any]) -> Iterator[object]:
         yield "In the second half of the run the memory model "
         yield name
         yield f" {verdict} the best constant, chosen afterwards for each round: {figures}{by}."
+
+
+def _absence(review: Mapping[str, Any]) -> Iterator[object]:
+    """What the trials found: whether what rested was lost."""
+    trials = [[finite(one.get(key)) for key in ("cost", "error", "epoch")] for one in review["absence"]]
+    yield (
+        "Does it lose what it does not see? Of two groups of examples drawn at random, one was kept away for three "
+        "epochs and the other was not; then both were asked. "
+    )
+    cost, error, epoch = (value or 0.0 for value in trials[-1])
+    which = f"In the last of {count(len(trials))} trials, after" if len(trials) > 1 else "After"
+    yield f"{which} epoch {number(epoch)}, absence cost {cost:.3f} of the grade (standard error {error:.3f}). "
+    if review.get("by_heart"):
+        yield (
+            "That is learning by heart: what is left out is lost, so nothing was left out any more. Where validation "
+            "accuracy stands still while training accuracy rises, augment more, or stop earlier."
+        )
+    else:
+        yield "What it knows it keeps, so leaving it out for a while loses nothing that could be measured."
 
 
 def _after_one(rows: Sequence[Mapping[str, Any]], streak: str) -> float | None:

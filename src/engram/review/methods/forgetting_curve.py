@@ -20,7 +20,8 @@ often as the average example and not more. `suspend` goes further where the loss
 one of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one
 that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
-all examples where nothing is learned yet, few where all is known.
+all examples where nothing is learned yet, few where all is known. With `absence` it tries, in a run of some epochs,
+what it costs not to be seen (`engram.review.absence`), and leaves nothing out where what is left out is lost.
 
 Where the data set grows, what has come shares at most half of a round until each of it was seen: it moves the network,
 and what was known of the others is known no more; they are visited beside it.
@@ -35,6 +36,9 @@ Repetition Scheduling", KDD); the idea of scheduling training by a forgetting cu
 Forgetting". Randomised inclusion with an exact quota, and relaxing to the population, are ours.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,7 +46,8 @@ from engram.errors import UserError
 from engram.registry import register
 from engram.review import memory as memories
 from engram.review import selection
-from engram.review.ledger import Ledger
+from engram.review.absence import Absence
+from engram.review.ledger import Ledger, Observed
 from engram.review.method import Method, Moment, Round, even, whole_passes
 from engram.review.suspects import suspects
 
@@ -67,11 +72,13 @@ class ForgettingCurve(Method):
         leeches: bool,
         suspend: bool,
         classes: bool,
+        absence: bool,
     ) -> None:
         self.memory = memories.build(memory)
         self.save, self.floor, self.exponent, self.tail = save, floor, exponent, tail
         self.retention, self.forgetting, self.classes = retention, forgetting, classes
         self.leeches, self.suspend = leeches, suspend
+        self.absence = Absence() if absence else None
         self.least_share = 1.0 - AUTO_MOST if save == "auto" else 1.0 - float(save)
 
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
@@ -93,12 +100,48 @@ class ForgettingCurve(Method):
             leeches = is_leech(ledger) & ~suspended
             others = ~(leeches | suspended)
             scores = torch.where(leeches, scores[others].mean() if bool(others.any()) else 0.0, scores)
-        quota = moment.quota if self.save != "auto" else self.wanted(recall, ledger, moment)
-        chances = with_new(scores, ledger.seen, quota, floor=self.floor)
+        chances = self.chances(scores, self.wanted(recall, ledger, moment), ledger, moment, ~suspended)
         if self.classes and moment.labels is not None:
-            chances = with_class_quotas(chances, moment.labels, quota)
+            chances = with_class_quotas(chances, moment.labels, round(float(chances.sum())))
         chosen = selection.systematic(chances, moment.rng)
         return Round(chosen, None if self.exponent == 0 else selection.weights(chances[chosen], self.exponent))
+
+    def chances(self, scores: Tensor, wanted: int, ledger: Ledger, moment: Moment, trusted: Tensor) -> Tensor:
+        """(N,) float64 inclusion probabilities, which add up to the visits of the round.
+
+        Args:
+            wanted: visits, where no trial of what absence costs says otherwise.
+            trusted: (N,) bool, the examples that are not suspected of a wrong label.
+        """
+        if self.absence is None:
+            return with_new(scores, ledger.seen, wanted, floor=self.floor)
+        self.absence.turn(ledger, moment, trusted, self.tail)
+        coming, away = (part.to(scores.device) for part in (self.absence.coming, self.absence.away))
+        others = torch.ones_like(ledger.seen)
+        others[coming], others[away] = False, False
+        if self.absence.by_heart:  # what would be left out would be lost
+            wanted = len(coming) + int((others & trusted).sum())
+        left = min(wanted, moment.left, len(ledger) - len(away)) - len(coming)
+        chances = torch.zeros(len(ledger), dtype=torch.float64, device=scores.device)
+        chances[coming] = 1.0
+        chances[others] = with_new(scores[others], ledger.seen[others], left, floor=self.floor)
+        return chances
+
+    def fold(self, observed: Observed, ledger: Ledger) -> None:
+        if self.absence is not None:
+            self.absence.fold(observed)
+
+    def tell(self) -> dict[str, Any]:
+        if self.absence is None:
+            return {}
+        return {"absence": self.absence.found, "by_heart": self.absence.by_heart}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.absence is None else self.absence.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.absence is not None:
+            self.absence.load_state_dict(state)
 
     def predicted(self, ledger: Ledger, clock: float) -> Tensor:
         """(N,) predicted recall now; 0 for examples never visited."""
@@ -111,7 +154,9 @@ class ForgettingCurve(Method):
         return torch.where(seen, base + (known - base) * kept, 0.0)
 
     def wanted(self, recall: Tensor, ledger: Ledger, moment: Moment) -> int:
-        """Visits of a round that follows saturation: the examples below the wanted retention, in whole batches."""
+        """Visits of a round: the quota, or, following saturation, what is below the retention, in whole batches."""
+        if self.save != "auto":
+            return moment.quota
         below = int(((recall < self.retention) | ~ledger.seen).sum())
         least = int((1.0 - AUTO_MOST) * len(ledger))
         steps = -(-max(below, least) // moment.batch_size)
@@ -201,6 +246,7 @@ def forgetting_curve(
     leeches: bool = True,
     suspend: bool = False,
     classes: bool = False,
+    absence: bool = False,
 ) -> Method:
     """An example is visited the more likely, the more likely it has been forgotten.
 
@@ -216,12 +262,19 @@ def forgetting_curve(
         suspend: leave out examples whose labels look wrong, where the losses show two groups; without labels, a rare
             class that is not learned yet may look so.
         classes: give no class less than half of its share.
+        absence: with save auto: try what absence costs, and leave nothing out where it does.
     """
     if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
         raise UserError(f"save cannot be {save!r}", allowed="auto, or from 0 up to 1")
     for name, value in (("floor", floor), ("tail", tail), ("exponent", exponent)):
         if not 0 <= value <= 1:
             raise UserError(f"{name} cannot be {value}", allowed="from 0 to 1")
+    if absence and save != "auto":
+        raise UserError(
+            f"absence needs rounds that may be of any size, and with save {save} they are planned",
+            allowed="absence with save auto",
+            then="--review.save auto --review.absence true",
+        )
     if not 0 < retention < 1:
         raise UserError(f"retention cannot be {retention}", allowed="between 0 and 1")
     return ForgettingCurve(
@@ -235,4 +288,5 @@ def forgetting_curve(
         leeches=leeches,
         suspend=suspend,
         classes=classes,
+        absence=absence,
     )

@@ -3,8 +3,8 @@
     python bench/review/absence.py measure mnist --data DIR [--seeds 300 301 302]
     python bench/review/absence.py table
 
-The full run of each task with its tuned `auto` and `absence`, a tenth held out. Every trial of `engram.review.absence` goes to
-bench/results/review_absence.json: its cost, the standard error and the epoch in which it was over.
+The full run of each task with its tuned `auto` and `absence`, a tenth held out. Every trial of `engram.review.absence`
+goes to bench/results/review_absence.json: its cost, the standard error and the epoch in which it was over.
 """
 
 import argparse

@@ -133,7 +133,7 @@ def _absence(review: Mapping[str, Any]) -> Iterator[object]:
             "accuracy stands still while training accuracy rises, augment more, or stop earlier."
         )
     else:
-        yield "What it knows it keeps, so leaving it out for a while loses nothing that could be measured."
+        yield "That is not learning by heart: what it knows is not shown to be lost where it is left out for a while."
 
 
 def _after_one(rows: Sequence[Mapping[str, Any]], streak: str) -> float | None:

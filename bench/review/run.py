@@ -192,16 +192,18 @@ def decide(chosen: argparse.Namespace) -> None:
     if chosen.tuned:
         results["tuned"] = read(WORKLOADS[chosen.tuned])["tuned"]
         results["tuned_on"] = chosen.tuned
-    names = chosen.only or [name for name in arms.TRIALS if name in results["tuned"]]
+    names = [name for name in arms.TRIALS if name in results["tuned"]] if chosen.only is None else chosen.only
+    told = chosen.controls is not None
+    controls = chosen.controls if told else CONTROLS if "forgetting_curve" in names else []
     common = base(workload, chosen) | {"data.validation": 0.0}
     note(results, chosen)
     for budget in chosen.budgets:
         compared = {name: arms.settings(name, results["tuned"][name], workload.lr) for name in names}
-        if "forgetting_curve" in names:
-            ours = compared["forgetting_curve"]
-            compared |= {name: arms.changed(ours, arms.CONTROLS[name], workload.lr) for name in chosen.controls}
+        if controls:
+            ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
+            compared |= {name: arms.changed(ours, arms.CONTROLS[name], workload.lr) for name in controls}
         compared = with_ledgers(compared, common, workload, Path(chosen.cache))
-        asked = [*(chosen.only or []), *(chosen.controls if chosen.controls != CONTROLS else [])]
+        asked = [*(chosen.only or []), *(controls if told else [])]
         some = "-" + "-".join(asked).replace(" ", "_") if asked else ""
         path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}{some}"
         begun = time.time()
@@ -216,7 +218,7 @@ def decide(chosen: argparse.Namespace) -> None:
             **common,
         )
         rows = summary(done)["runs"]
-        apart = {name for name in chosen.controls if "rate" in arms.CONTROLS[name]}
+        apart = {name for name in controls if "rate" in arms.CONTROLS[name]}
         if apart:  # a trial more than the others had: not in their table, nor in its corrections
             results.setdefault("apart", {})[str(budget)] = [row for row in rows if row["arm"] in apart]
             rows = [row for row in rows if row["arm"] not in apart]
@@ -276,8 +278,8 @@ def main() -> None:
         verb.add_argument("--tuned", choices=list(WORKLOADS), help="decide with what was tuned on another workload")
         verb.add_argument("--further", action="store_true", help="of tune: two trials more than those of --tuned")
         verb.add_argument("--changes", nargs="+", choices=list(arms.ABLATIONS), help="of ablate: only these")
-        verb.add_argument("--only", nargs="+", choices=list(arms.TRIALS))
-        verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), default=CONTROLS, help="of decide")
+        verb.add_argument("--only", nargs="*", choices=list(arms.TRIALS), help="these methods, or none but controls")
+        verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), help="of decide: instead of its two")
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)

@@ -15,6 +15,7 @@ the exchange between processes. Nothing that it does changes a weight, a buffer 
 """
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -130,8 +131,11 @@ class Clinic:
         self._of_scores: Loss = loss or mean_of
         self.data = None if probe is None else draw(probe, self.net, loss or cross_entropy, call=call, outputs=outputs)
         self.setup = _completed(setup or Setup(), self.optimizers, self.data)
+        weakly = weakref.proxy(self)  # or it would hold itself, and the data that it looks at, until a collection
         self._updates = Updates(
-            self.net, self.optimizers, lambda: self.listens and self.rates.due(self.rates.weights, self.steps + 1)
+            self.net,
+            self.optimizers,
+            lambda: weakly.listens and weakly.rates.due(weakly.rates.weights, weakly.steps + 1),
         )
 
     @property

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,8 +63,10 @@ class Session:
         self.resumed = False
         self.interrupted = False
         self.evaluations: dict[str, dict[str, Any]] = {}
-        self.watch = Watch(assembled, folder, self.say)
-        self.picturing = Picturing(assembled, folder, self.say)
+        # they speak through the session and do not hold it: its data go when the run is over, without a collection
+        weakly = weakref.proxy(self)
+        self.watch = Watch(assembled, folder, lambda row: weakly.say(row))
+        self.picturing = Picturing(assembled, folder, lambda row: weakly.say(row))
 
     @property
     def path(self) -> Path:

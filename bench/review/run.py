@@ -148,10 +148,10 @@ def tune(chosen: argparse.Namespace) -> None:
 
 
 def ablate(chosen: argparse.Namespace) -> None:
-    """One change at a time to the tuned forgetting curve, at half of the visits, on validation data."""
+    """One change at a time to the tuned forgetting curve, at half of the visits or as told, on validation data."""
     workload = WORKLOADS[chosen.workload]
     results = read(workload)
-    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
+    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": chosen.at * workload.epochs}
     ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
     compared = {}
     changes = chosen.changes or list(arms.ABLATIONS)
@@ -163,6 +163,7 @@ def ablate(chosen: argparse.Namespace) -> None:
         if one not in compared.values():  # what was tuned may be one of the changes
             compared[name] = one
     some = f"-{len(compared)}-changes-{chosen.seeds}-seeds" if chosen.changes else ""
+    some += f"-{round(100 * chosen.at)}" if chosen.at != TUNED_AT else ""
     path = Path(chosen.cache) / "studies" / f"ablate-{workload.name}{some}"
     seeds = tuple(range(200, 200 + chosen.seeds))
     done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
@@ -170,8 +171,9 @@ def ablate(chosen: argparse.Namespace) -> None:
     kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
     found = [{key: row.get(key) for key in kept} for row in done.tables.runs]
     if chosen.changes:  # some changes stand by themselves: pairs are of one study, on one machine
-        others = [one for one in results.get("ablations_again", []) if runs_of(one["runs"]) != runs_of(found)]
-        results["ablations_again"] = [*others, {"machine": results["machine"], "runs": found}]
+        more = {"machine": results["machine"], "runs": found} | ({"at": chosen.at} if chosen.at != TUNED_AT else {})
+        others = [one for one in results.get("ablations_again", []) if told(one) != told(more)]
+        results["ablations_again"] = [*others, more]
     else:
         results["ablations"] = found
     write(workload, results)
@@ -180,9 +182,9 @@ def ablate(chosen: argparse.Namespace) -> None:
         print(f"{name:26} {statistics.fmean(row['validation.accuracy'] or 0 for row in rows):.4f}")
 
 
-def runs_of(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Which arms and seeds these are."""
-    return sorted((row["arm"], row["seed"]) for row in rows)
+def told(ablations: dict[str, Any]) -> list[Any]:
+    """Which arms, seeds and part of the visits these are."""
+    return [ablations.get("at", TUNED_AT), *sorted((row["arm"], row["seed"]) for row in ablations["runs"])]
 
 
 def decide(chosen: argparse.Namespace) -> None:
@@ -193,8 +195,8 @@ def decide(chosen: argparse.Namespace) -> None:
         results["tuned"] = read(WORKLOADS[chosen.tuned])["tuned"]
         results["tuned_on"] = chosen.tuned
     names = [name for name in arms.TRIALS if name in results["tuned"]] if chosen.only is None else chosen.only
-    told = chosen.controls is not None
-    controls = chosen.controls if told else CONTROLS if "forgetting_curve" in names else []
+    named = chosen.controls is not None
+    controls = chosen.controls if named else CONTROLS if "forgetting_curve" in names else []
     common = base(workload, chosen) | {"data.validation": 0.0}
     note(results, chosen)
     for budget in chosen.budgets:
@@ -203,7 +205,7 @@ def decide(chosen: argparse.Namespace) -> None:
             ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
             compared |= {name: arms.changed(ours, arms.CONTROLS[name], workload.lr) for name in controls}
         compared = with_ledgers(compared, common, workload, Path(chosen.cache))
-        asked = [*(chosen.only or []), *(controls if told else [])]
+        asked = [*(chosen.only or []), *(controls if named else [])]
         some = "-" + "-".join(asked).replace(" ", "_") if asked else ""
         path = Path(chosen.cache) / "studies" / f"{workload.name}-{round(100 * budget)}{some}"
         begun = time.time()
@@ -281,6 +283,7 @@ def main() -> None:
         verb.add_argument("--only", nargs="*", choices=list(arms.TRIALS), help="these methods, or none but controls")
         verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), help="of decide: instead of its two")
         verb.add_argument("--jobs", type=int)
+        verb.add_argument("--at", type=float, default=TUNED_AT, help="of ablate: this part of the full run's visits")
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     verbs.add_parser("table")

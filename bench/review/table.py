@@ -43,7 +43,7 @@ def section(told: dict[str, Any]) -> str:
         parts.append("One change at a time, half of the visits, validation data:")
         parts.append(ablations(told["ablations"]))
     for again in told.get("ablations_again", []):
-        parts.append("Some by themselves:")
+        parts.append(f"Some by themselves, {again.get('at', 0.5):.0%} of the visits:")
         parts.append(ablations(again["runs"]))
     return "\n\n".join(parts) + "\n"
 

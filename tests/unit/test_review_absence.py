@@ -130,6 +130,14 @@ def test_no_trial_where_it_ends_too_late_or_something_was_never_seen_or_there_is
     assert not len(absence.away)
 
 
+def test_a_run_that_was_made_shorter_ends_in_the_middle_of_a_trial():
+    learn(reviewer := made(tail=0.0), 0.3, rounds=3)
+    method = reviewer.method
+    chosen = method.choose(reviewer.ledger, moment(EXAMPLES, left=100, total=20_000)).indices
+    assert method.absence.asks  # 200 have to come, and there are 100 visits left
+    assert sorted(chosen.tolist()) == sorted(method.absence.coming.tolist())
+
+
 def test_suspects_are_not_shown_because_of_a_trial():
     reviewer = made(suspend=True, forgetting=False)
     learn(reviewer, 0.3, rounds=6)

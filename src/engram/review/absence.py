@@ -48,7 +48,7 @@ class Absence:
     Attributes:
         coming: (S,) int64 examples that have to come in the round that `turn` was told of.
         away: (S,) int64 examples that must not.
-        found: what every trial that is over found: its cost, the standard error, and the visits made by then.
+        found: what every trial that is over found: its `cost`, the standard `error`, and the `epoch` when it asked.
     """
 
     def __init__(self) -> None:

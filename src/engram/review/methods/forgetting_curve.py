@@ -121,7 +121,7 @@ class ForgettingCurve(Method):
         others[coming], others[away] = False, False
         if self.absence.by_heart:  # what would be left out would be lost
             wanted = len(coming) + int((others & trusted).sum())
-        left = min(wanted, moment.left, len(ledger) - len(away)) - len(coming)
+        left = max(0, min(wanted, moment.left, len(ledger) - len(away)) - len(coming))
         chances = torch.zeros(len(ledger), dtype=torch.float64, device=scores.device)
         chances[coming] = 1.0
         chances[others] = with_new(scores[others], ledger.seen[others], left, floor=self.floor)

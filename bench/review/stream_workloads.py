@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from workloads import thinned, with_wrong
 
 HELD_OUT = 0.1  # of the training split, for validation; drawn by SPLIT_SEED
 SPLIT_SEED = 20261
@@ -26,7 +27,13 @@ class Tasks:
 
 @dataclass(frozen=True)
 class Workload:
-    """`new` examples come a step, and as many are reviewed; `tuned_at` is the capacity of the trials."""
+    """`new` examples come a step, and as many are reviewed; `tuned_at` is the capacity of the trials.
+
+    Args:
+        wrong: share of the training labels that are another class; what comes together is what is labelled so.
+        tail: the last class has 1 / tail of the first's training examples.
+        tuned_on: the workload whose tuned settings are decided with; its own without.
+    """
 
     name: str
     about: str
@@ -39,6 +46,9 @@ class Workload:
     pooled: bool = True
     domains: bool = False
     limit: int | None = None  # of the training split
+    wrong: float = 0.0
+    tail: float | None = None
+    tuned_on: str | None = None
 
 
 def mlp(inputs: int, width: int) -> Callable[[], nn.Module]:
@@ -59,6 +69,11 @@ def tasks(workload: Workload, data: Path, cache: Path, *, validation: bool) -> T
     if workload.limit is not None:
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED + 1))[: workload.limit]
         x, y = x[chosen], y[chosen]
+    if workload.tail is not None:
+        kept = torch.from_numpy(thinned(y.numpy(), workload.tail))
+        x, y = x[kept], y[kept]
+    if workload.wrong:
+        y = torch.from_numpy(with_wrong(y.numpy(), workload.wrong))
     if validation:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED))
         held, rest = order.tensor_split([round(HELD_OUT * len(x))])
@@ -123,6 +138,18 @@ WORKLOADS = {
         Workload(
             "cifar10", "5 tasks of 2 classes, 20,000 examples, 16 x 16, 3 convolutions", "cifar10", 0.05, 50,
             (1000, None, 200), 1000, cnn, limit=20_000,
+        ),
+        Workload(
+            "cifar10-wrong20", "the same with 20 % wrong labels", "cifar10", 0.05, 50, (1000,), 1000, cnn,
+            limit=20_000, wrong=0.2, tuned_on="cifar10",
+        ),
+        Workload(
+            "cifar10-wrong40", "the same with 40 % wrong labels", "cifar10", 0.05, 50, (1000,), 1000, cnn,
+            limit=20_000, wrong=0.4, tuned_on="cifar10",
+        ),
+        Workload(
+            "cifar10-tail", "5 tasks of 2 classes, a long tail over them, 50 to 1, 13,999 examples", "cifar10", 0.05, 50,
+            (1000,), 1000, cnn, tail=50, tuned_on="cifar10",
         ),
         Workload(
             "mnist-domains", "5 domains (pixels in another order), all classes in each, 14 x 14, MLP 196-200-10",

@@ -182,6 +182,8 @@ def ideas(book: Book) -> None:
 
 
 def decide(book: Book) -> None:
+    if book.workload.tuned_on:
+        book.results["tuned"] = read()[book.workload.tuned_on]["tuned"]
     tuned = book.results["tuned"]
     compared = {name: settings(name, tuned[name]) for name in TRIALS}
     compared |= {name: {**compared["forgetting_curve"], **more} for name, more in CONTROLS.items()}

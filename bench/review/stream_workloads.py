@@ -148,7 +148,7 @@ WORKLOADS = {
             limit=20_000, wrong=0.4, tuned_on="cifar10",
         ),
         Workload(
-            "cifar10-tail", "5 tasks of 2 classes, a long tail over them, 50 to 1, 13,999 examples", "cifar10", 0.05, 50,
+            "cifar10-tail", "5 tasks of 2 classes, a long tail, 50 to 1, 13,999 examples", "cifar10", 0.05, 50,
             (1000,), 1000, cnn, tail=50, tuned_on="cifar10",
         ),
         Workload(

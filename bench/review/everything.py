@@ -80,6 +80,9 @@ streams.py all digits
 streams.py all mnist
 streams.py all mnist-domains
 streams.py all cifar10
+streams.py decide cifar10-wrong20
+streams.py decide cifar10-wrong40
+streams.py decide cifar10-tail
 retention.py mnist --seeds 0
 retention.py cifar10-16 --seeds 0
 retention.py cifar10-lenet --seeds 0

@@ -21,7 +21,7 @@ from run import RESULTS, base, commit, read
 from workloads import WORKLOADS
 
 import engram
-from engram.review.absence import COST, SURE
+from engram.review.absence import costs
 from engram.training.device import describe_processor
 
 PATH = RESULTS / "review_absence.json"
@@ -60,14 +60,13 @@ def table() -> None:
     for task, label in dict.fromkeys((row["task"], arms.label(row["tuned"])) for row in rows):
         runs = [row for row in rows if (row["task"], arms.label(row["tuned"])) == (task, label)]
         trials = [one for row in runs for one in row["trials"]]
-        costs = [one["cost"] for one in trials]
-        if not costs:
+        found = [one["cost"] for one in trials]
+        if not found:
             print(f"| {task} | {label} | {len(runs)} | 0 |  |  |  |")
             continue
-        found = sum(one["cost"] > max(COST, SURE * one["error"]) for one in trials)
-        cost = f"{statistics.fmean(costs):+.3f} ({min(costs):+.3f} to {max(costs):+.3f})"
+        cost = f"{statistics.fmean(found):+.3f} ({min(found):+.3f} to {max(found):+.3f})"
         error = statistics.fmean(one["error"] for one in trials)
-        print(f"| {task} | {label} | {len(runs)} | {len(trials)} | {cost} | {error:.3f} | {found} |")
+        print(f"| {task} | {label} | {len(runs)} | {len(trials)} | {cost} | {error:.3f} | {sum(map(costs, trials))} |")
 
 
 def main() -> None:

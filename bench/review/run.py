@@ -220,10 +220,6 @@ def decide(chosen: argparse.Namespace) -> None:
             **common,
         )
         rows = summary(done)["runs"]
-        apart = {name for name in controls if "rate" in arms.CONTROLS[name]}
-        if apart:  # a trial more than the others had: not in their table, nor in its corrections
-            results.setdefault("apart", {})[str(budget)] = [row for row in rows if row["arm"] in apart]
-            rows = [row for row in rows if row["arm"] not in apart]
         before = results["budgets"].get(str(budget), {"runs": []})["runs"]
         others = [row for row in before if row["arm"] not in compared]
         results["budgets"][str(budget)] = {"runs": [*others, *rows], "machine": results["machine"]}

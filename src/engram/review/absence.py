@@ -34,6 +34,15 @@ COST = 0.02  # of the grade; docs/review.md has what was measured where
 SURE = 2.0  # standard errors
 
 
+def costs(trial: Mapping[str, float]) -> bool:
+    """Whether what a trial found is large and sure enough to count.
+
+    >>> [costs({"cost": cost, "error": 0.015}) for cost in (0.01, 0.025, 0.035)]
+    [False, False, True]
+    """
+    return trial["cost"] > max(COST, SURE * trial["error"])
+
+
 class Absence:
     """The trial that goes on, and what those before it found.
 
@@ -63,8 +72,7 @@ class Absence:
     @property
     def by_heart(self) -> bool:
         """Whether the last trial found that absence costs."""
-        last = self.found[-1] if self.found else {"cost": 0.0, "error": 0.0}
-        return last["cost"] > max(COST, SURE * last["error"])
+        return bool(self.found) and costs(self.found[-1])
 
     def turn(self, ledger: Ledger, moment: Moment, free: Tensor, tail: float) -> None:
         """Before a round: begin a trial where there is time for one, go on with it, or ask.

@@ -153,6 +153,7 @@ WORKLOADS = {
         Workload("cifar10-10k-vgg", False, 24, 0.15, some("cifar10", 10_000), VGG, "VGG of 11 layers, 10,000 images"),
         Workload("cifar10-10k-vgg-rates", False, 24, 0.15, some("cifar10", 10_000), VGG, "the same, two trials more"),
         Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),
+        Workload("cifar10-16-rates", False, 8, 0.1, stored("cifar10"), RESNET, "the same, settings of its own"),
         Workload("cifar10-16-tail", False, 16, 0.1, long_tail("cifar10", 50), RESNET, "long tail, 50 to 1"),
         Workload("cifar10-16-wrong20", False, 8, 0.1, wrong_labels("cifar10", 0.2), RESNET, "20 % wrong labels"),
         Workload("cifar10-16-wrong40", False, 8, 0.1, wrong_labels("cifar10", 0.4), RESNET, "40 % wrong labels"),

@@ -144,6 +144,9 @@ WORKLOADS = {
         Workload("mnist-wrong40", False, 10, 0.05, wrong_labels("mnist", 0.4), LENET, "40 % wrong labels"),
         Workload("cifar10-lenet", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5, crops and flips"),
         Workload(
+            "cifar10-lenet-others", False, 8, 0.05, stored("cifar10"), LENET_COLOUR, "LeNet-5: methods decided later"
+        ),
+        Workload(
             "cifar10-lenet-wrong20", False, 8, 0.05, wrong_labels("cifar10", 0.2), LENET_COLOUR, "20 % wrong labels"
         ),
         Workload(

@@ -77,6 +77,8 @@ ABLATIONS: dict[str, Trial] = {
     "class quotas": {"review.classes": True},
     "no last phase": {"review.tail": 0.0},
     "last phase 0.25": {"review.tail": 0.25},
+    "window 0.25": {"review.window": 0.25},
+    "window 0.1": {"review.window": 0.1},
     "suspend": {"review.suspend": True},
     "leeches not held back": {"review.leeches": False},
     "permuted": {"review.permuted": True},

@@ -100,6 +100,15 @@ def test_the_plan_has_a_first_pass_rounds_of_the_quota_and_the_last_phase():
     assert methods.build("forgetting_curve", {"save": "auto"}).plan(20, 200) is None
 
 
+def test_a_window_cuts_the_rounds_and_their_floor():
+    own = {"save": 0.6, "window": 0.25, "floor": 0.4, "forgetting": False, "leeches": False}
+    method = methods.build("forgetting_curve", own)
+    assert method.plan(20, 200) == [20, *[2] * 80, 20]  # a quarter of 8 steps
+    often = drawn(method, known([1.0] * 10 + [0.0] * 10), quota=4)
+    assert often[:10].tolist() == pytest.approx([0.1] * 10, abs=0.03)
+    assert often[10:].tolist() == pytest.approx([0.3] * 10, abs=0.03)
+
+
 def test_weights_undo_the_probabilities():
     method = methods.build("forgetting_curve", {"forgetting": False, "leeches": False, "exponent": 1.0})
     ledger = known([0.9] * 10 + [0.6] * 10)
@@ -210,6 +219,9 @@ def test_classes_keep_half_of_their_share():
         ({"tail": -0.1}, "tail cannot be -0.1"),
         ({"exponent": 2.0}, "exponent cannot be 2.0"),
         ({"retention": 1.0}, "retention cannot be 1.0"),
+        ({"window": 0.0}, "window cannot be 0.0"),
+        ({"window": 1.5}, "window cannot be 1.5"),
+        ({"save": "auto", "window": 0.5}, "window cuts rounds that are planned"),
         ({"memory": "fsr"}, "memory 'fsr' is not known"),
     ],
 )

@@ -23,6 +23,9 @@ control that tells what the forgetting is worth. `save="auto"` lets a round visi
 all examples where nothing is learned yet, few where all is known. With `absence` it tries, in a run of some epochs,
 what it costs not to be seen (`engram.review.absence`), and leaves nothing out where what is left out is lost.
 
+With a `window` below 1 each of these rounds is cut into as many, chosen one after another by what is known then; the
+floor is cut with them, so that the longest interval stays as long.
+
 Where the data set grows, what has come shares at most half of a round until each of it was seen: it moves the network,
 and what was known of the others is known no more; they are visited beside it.
 
@@ -73,11 +76,12 @@ class ForgettingCurve(Method):
         suspend: bool,
         classes: bool,
         absence: bool,
+        window: float,
     ) -> None:
         self.memory = memories.build(memory)
         self.save, self.floor, self.exponent, self.tail = save, floor, exponent, tail
         self.retention, self.forgetting, self.classes = retention, forgetting, classes
-        self.leeches, self.suspend = leeches, suspend
+        self.leeches, self.suspend, self.window = leeches, suspend, window
         self.absence = Absence() if absence else None
         self.least_share = 1.0 - AUTO_MOST if save == "auto" else 1.0 - float(save)
 
@@ -86,7 +90,7 @@ class ForgettingCurve(Method):
             return None
         first = min(steps_per_pass, total_steps)
         last = min(round(self.tail * total_steps), total_steps - first)
-        quota = max(1, round((1.0 - float(self.save)) * steps_per_pass))
+        quota = max(1, round(self.window * (1.0 - float(self.save)) * steps_per_pass))
         return [first, *even(total_steps - first - last, quota, steps_per_pass), *whole_passes(steps_per_pass, last)]
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
@@ -114,7 +118,7 @@ class ForgettingCurve(Method):
             trusted: (N,) bool, the examples that are not suspected of a wrong label.
         """
         if self.absence is None:
-            return with_new(scores, ledger.seen, wanted, floor=self.floor)
+            return with_new(scores, ledger.seen, wanted, floor=self.window * self.floor)
         self.absence.turn(ledger, moment, trusted, self.tail)
         coming, away = (part.to(scores.device) for part in (self.absence.coming, self.absence.away))
         others = torch.ones_like(ledger.seen)
@@ -247,6 +251,7 @@ def forgetting_curve(
     suspend: bool = False,
     classes: bool = False,
     absence: bool = False,
+    window: float = 1.0,
 ) -> Method:
     """An example is visited the more likely, the more likely it has been forgotten.
 
@@ -263,6 +268,7 @@ def forgetting_curve(
             class that is not learned yet may look so.
         classes: give no class less than half of its share.
         absence: with save auto: try what absence costs, and leave nothing out where it does.
+        window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
     """
     if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
         raise UserError(f"save cannot be {save!r}", allowed="auto, or from 0 up to 1")
@@ -274,6 +280,14 @@ def forgetting_curve(
             f"absence needs rounds that may be of any size, and with save {save} they are planned",
             allowed="absence with save auto",
             then="--review.save auto --review.absence true",
+        )
+    if not 0 < window <= 1:
+        raise UserError(f"window cannot be {window}", allowed="above 0, up to 1")
+    if window < 1 and save == "auto":
+        raise UserError(
+            "window cuts rounds that are planned, and with save auto they are of any size",
+            allowed="window with a fixed save",
+            then="--review.save 0.5",
         )
     if not 0 < retention < 1:
         raise UserError(f"retention cannot be {retention}", allowed="between 0 and 1")
@@ -289,4 +303,5 @@ def forgetting_curve(
         suspend=suspend,
         classes=classes,
         absence=absence,
+        window=window,
     )

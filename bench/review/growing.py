@@ -23,6 +23,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -135,7 +136,7 @@ def train(scenario: Scenario, data: tuple[Tensor, ...], arm: dict[str, Any], see
     torch.manual_seed(seed)
     net = NETWORKS[scenario.network].net()
     optimizer = torch.optim.SGD(net.parameters(), lr=lr)
-    own = {name: arm.pop(name) for name in ("method", "permuted") if name in arm}
+    own = {name: arm.pop(name) for name in ("method", "permuted", "unit") if name in arm}
 
     def loader_of(steps: int) -> engram.ReviewLoader:
         return engram.ReviewLoader(
@@ -195,13 +196,13 @@ def arrival(scenario: Scenario, y: Tensor, seed: int) -> list[Tensor]:
 class Book:
     """The results of one scenario, written after every run."""
 
-    def __init__(self, scenario: Scenario, chosen: argparse.Namespace) -> None:
-        self.scenario, self.chosen = scenario, chosen
-        empty = {"about": scenario.about, "commands": [], "trials": {}, "tuned": {}, "ideas": {}, "runs": {}}
-        self.results = read().get(scenario.name) or empty
+    def __init__(self, scenario: Scenario, chosen: argparse.Namespace, path: Path, command: str) -> None:
+        self.scenario, self.chosen, self.path = scenario, chosen, path
+        empty = {"about": scenario.about, "commands": [], "trials": {}, "tuned": {}, "runs": {}}
+        self.results = read(path).get(scenario.name) or empty
         self.results["commands"].append(
             {
-                "command": f"python bench/review/growing.py {chosen.task} {scenario.name} --data DIR",
+                "command": f"python bench/review/{command} --data DIR",
                 "commit": commit(),
                 "torch": torch.__version__,
                 "engram": engram.__version__,
@@ -234,21 +235,22 @@ class Book:
         return rows[key]
 
     def write(self) -> None:
-        part = RESULTS.with_suffix(".part")
-        part.write_text(json.dumps(read() | {self.scenario.name: self.results}, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, RESULTS)
+        part = self.path.with_suffix(".part")
+        told = read(self.path) | {self.scenario.name: self.results}
+        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, self.path)
 
 
-def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def settings(name: str, trial: dict[str, Any]) -> dict[str, Any]:
     return {**BASE.get(name, {"method": name}), "replays": name != "no replay", **trial}
 
 
-def tune(book: Book) -> None:
-    for name, trials in TRIALS.items():
+def tune(book: Book, compared: dict[str, tuple[dict[str, Any], ...]]) -> None:
+    for name, trials in compared.items():
         means = []
         for trial in trials:
             label = " ".join([name, *(f"{key}={value}" for key, value in trial.items())])
@@ -305,17 +307,18 @@ def compare(book: Book, part: str, compared: dict[str, dict[str, Any]], seeds: t
         print("  ".join(told))
 
 
-def decide(book: Book) -> None:
+def decide(book: Book, names: Iterable[str], ours: str, controls: dict[str, dict[str, Any]]) -> None:
+    """`controls` are laid over the tuned settings of `ours`."""
     tuned = book.results["tuned"]
-    compared = {name: settings(name, tuned[name]) for name in TRIALS}
-    compared |= {name: {**compared["auto"], **more} for name, more in CONTROLS.items()}
+    compared = {name: settings(name, tuned[name]) for name in names}
+    compared |= {name: {**compared[ours], **more} for name, more in controls.items()}
     for seed in SEEDS:
         for name, arm in compared.items():
             book.run("runs", name, arm, seed)
-    show(book.scenario.name, book.results)
+    show(book.scenario, book.results, ours, controls)
 
 
-def show(name: str, results: dict[str, Any]) -> None:
+def show(scenario: Scenario, results: dict[str, Any], ours: str, controls: Iterable[str]) -> None:
     """One scenario as Markdown: accuracy, and the difference to shuffling by pairs."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for key, row in results["runs"].items():
@@ -330,12 +333,13 @@ def show(name: str, results: dict[str, Any]) -> None:
 
     compared = {arm: against(arm, "shuffle") for arm in found if arm != "shuffle"}
     corrected = dict(zip(compared, holm([one.p for one in compared.values()]), strict=True))
-    print(f"\n{name} ({results['about']}), {NETWORKS[SCENARIOS[name].network].about.rpartition(', ')[2]}\n")
+    network = NETWORKS[scenario.network].about.rpartition(", ")[2]
+    print(f"\n{scenario.name} ({scenario.about}), {network}\n")
     print("| method | tuned to | test accuracy, % | classes known before | classes that came last ", end="")
     print("| against shuffle (95 % interval), points | p (Holm) |\n|---|---|---:|---:|---:|---:|---:|")
     for arm, rows in found.items():
         trial = results["tuned"].get(arm)
-        told = "as auto" if trial is None else " ".join(f"{k}={v}" for k, v in trial.items()) or "published"
+        told = f"as {ours}" if trial is None else " ".join(f"{k}={v}" for k, v in trial.items()) or "published"
         one = describe([100 * row["accuracy"] for row in rows.values()])
         parts = [[100 * row[part] for row in rows.values() if row[part] is not None] for part in ("before", "last")]
         means = " | ".join(f"{statistics.fmean(part):.2f}" if part else "" for part in parts)
@@ -345,10 +349,10 @@ def show(name: str, results: dict[str, Any]) -> None:
             more = f"{two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}) | " + ("< 0.001" if p < 0.001 else f"{p:.3f}")
         print(f"| {arm} | {told} | {one.mean:.2f} ± {one.sd:.2f} | {means} | {more} |")
     print()
-    for control in CONTROLS:
+    for control in controls:
         if control in found:
-            two = against("auto", control)
-            print(f"auto - {control}: {two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}), p = {two.p:.4f}")
+            two = against(ours, control)
+            print(f"{ours} - {control}: {two.mean:+.2f} ({two.low:+.2f} to {two.high:+.2f}), p = {two.p:.4f}")
 
 
 def main() -> None:
@@ -362,19 +366,19 @@ def main() -> None:
     verbs.add_parser("table")
     chosen = parser.parse_args()
     if chosen.task == "table":
-        for name, results in read().items():
-            show(name, results)
+        for name, results in read(RESULTS).items():
+            show(SCENARIOS[name], results, "auto", CONTROLS)
         return
     torch.set_num_threads(1)
-    book = Book(SCENARIOS[chosen.scenario], chosen)
+    book = Book(SCENARIOS[chosen.scenario], chosen, RESULTS, f"growing.py {chosen.task} {chosen.scenario}")
     if chosen.task in ("all", "tune"):
-        tune(book)
+        tune(book, TRIALS)
     if chosen.task in ("all", "ideas"):
         ideas(book)
     if chosen.task == "explain":
         explain(book)
     if chosen.task in ("all", "decide"):
-        decide(book)
+        decide(book, TRIALS, "auto", CONTROLS)
     if chosen.task == "paced":
         paced(book)
 

@@ -112,7 +112,7 @@ def earlier(share: float, common: dict[str, Any], workload: Workload, cache: Pat
 
 
 def tune(chosen: argparse.Namespace) -> None:
-    """Four trials of every method on validation data, at half of the visits or as told; the best mean is kept.
+    """Four trials of every method on validation data, at half of the visits; the best mean is kept.
 
     With `--further`, two trials more beside the four that were made of the workload of `--tuned`.
     """
@@ -120,7 +120,7 @@ def tune(chosen: argparse.Namespace) -> None:
     results = read(workload)
     if chosen.further:
         results["trials"] |= read(WORKLOADS[chosen.tuned])["trials"]
-    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": chosen.at * workload.epochs}
+    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
     made = arms.FURTHER if chosen.further else arms.TRIALS
     names = chosen.only or list(made)
     compared = {
@@ -279,7 +279,7 @@ def main() -> None:
         verb.add_argument("--only", nargs="*", choices=list(arms.TRIALS), help="these methods, or none but controls")
         verb.add_argument("--controls", nargs="*", choices=list(arms.CONTROLS), help="of decide: instead of its two")
         verb.add_argument("--jobs", type=int)
-        verb.add_argument("--at", type=float, default=TUNED_AT, help="of tune and ablate: this part of the visits")
+        verb.add_argument("--at", type=float, default=TUNED_AT, help="of ablate: this part of the full run's visits")
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     verbs.add_parser("table")

@@ -25,6 +25,7 @@ run.py decide mnist --only shuffle infobatch order_dp forgetting_curve --budgets
 run.py decide mnist --only shuffle infobatch forgetting_curve auto --budgets 0.75
 run.py ablate mnist --seeds 3
 run.py ablate mnist --seeds 6 --changes "floor 0.02" "save 0.8" "save 0.8, floor 0.02"
+run.py ablate mnist --seeds 6 --changes "window 0.25" "window 0.1"
 run.py tune mnist --only leitner repeat_before_forgetting rs2 seta selective_backprop self_paced
 run.py tune mnist --only dynamic_random el2n forgetting_events
 run.py decide mnist-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve
@@ -37,6 +38,7 @@ run.py decide mnist-wrong20 --tuned mnist --budgets 0.5 --only shuffle infobatch
 run.py decide mnist-wrong20-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only forgetting_curve --controls suspend
+run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only shuffle forgetting_curve --controls suspend
 run.py tune digits
 run.py decide digits
 run.py tune cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto
@@ -44,6 +46,10 @@ run.py decide cifar10-lenet --only shuffle infobatch order_dp repb forgetting_cu
 run.py decide cifar10-lenet --only shuffle infobatch forgetting_curve auto --budgets 0.75
 run.py decide cifar10-lenet --only shuffle auto --budgets 1.0
 run.py ablate cifar10-lenet --changes "save auto" --seeds 6
+run.py tune cifar10-lenet --only seta leitner repeat_before_forgetting rs2 selective_backprop self_paced \
+dynamic_random el2n forgetting_events
+run.py decide cifar10-lenet-others --tuned cifar10-lenet --budgets 0.5 --controls permuted --only shuffle seta leitner \
+repeat_before_forgetting rs2 selective_backprop self_paced dynamic_random el2n forgetting_events forgetting_curve
 run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 0.5 \
 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 1.0 --only shuffle infobatch forgetting_curve
@@ -75,6 +81,7 @@ growing.py ideas classes
 growing.py ideas examples
 growing.py explain cifar10
 growing.py paced cifar10
+units.py
 streams.py all digits
 streams.py all mnist
 streams.py all mnist-domains

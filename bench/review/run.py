@@ -129,7 +129,8 @@ def tune(chosen: argparse.Namespace) -> None:
         for trial in made[name]
     }
     compared = with_ledgers(compared, common, workload, Path(chosen.cache))
-    path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{'-' + '-'.join(chosen.only) if chosen.only else ''}"
+    some = "-".join(["", *(["further"] if chosen.further else []), *(chosen.only or [])])
+    path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{some}"
     seeds = TUNING_SEEDS[: chosen.seeds]
     done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
     rows = done.tables.runs

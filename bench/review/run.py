@@ -100,13 +100,13 @@ def with_ledgers(compared: dict[str, dict[str, Any]], common: dict[str, Any], wo
 
 
 def earlier(share: float, common: dict[str, Any], workload: Workload, cache: Path) -> Path:
-    """The ledger of a shuffled run of this part of the full run."""
-    held_out = "-validation" if common["data.validation"] else ""
-    folder = cache / f"earlier-{Path(common['data']).stem}-{round(100 * share)}{held_out}"
+    """The ledger of a shuffled run of this part of the full run, on the whole training split."""
+    folder = cache / f"earlier-{Path(common['data']).stem}-{round(100 * share)}"
     ledger = folder / "ledger.parquet"
     if not ledger.exists():
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         own = {**common, **arms.settings("shuffle", {}, workload.lr), "epochs": share * workload.epochs}
+        own["data.validation"] = 0.0  # so that it has all examples that any seed will train on
         engram.train(**own, seed=EARLIER_SEED, output=str(folder), clinic="none")
     return ledger.resolve()
 

@@ -7,7 +7,9 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
+import engram
 from engram.errors import UserError
+from engram.review import export
 from engram.review.ledger import COLUMNS, Ledger
 from engram.review.methods import build
 from rounds import moment
@@ -105,6 +107,53 @@ def test_a_ledger_that_does_not_fit_is_refused(name, tmp_path):
     assert "at least one example" in refused(str(tmp_path / "empty.parquet"))
     with pytest.raises(UserError, match="keep cannot be 0"):
         build(name, {"scores": path, "keep": 0})
+
+
+def named(path: Path, names: list[str] | None, recall: list[float], labels: list[int] | None = None) -> str:
+    ledger = Ledger(len(recall))
+    ledger.recall[:], ledger.visits[:] = torch.tensor(recall), 1
+    labelled = None if labels is None else torch.tensor(labels)
+    export.write(ledger, path / "named.parquet", names=names, labels=labelled)
+    return str(path / "named.parquet")
+
+
+def test_examples_are_found_by_name_and_those_that_the_earlier_run_did_not_have_are_kept(tmp_path):
+    path = named(tmp_path, list("abcde"), [0.9, 0.1, 0.8, 0.2, 0.7], labels=[0] * 5)
+    method = build("el2n", {"scores": path, "keep": 0.5})
+    method.meet(["d", "c", "new", "a"])  # another split: fewer, in another order
+    moved = method.choose(Ledger(4), moment(2, labels=torch.tensor([1, 1, 1, 1])))
+    assert set(moved.indices.tolist()) == {0, 2}
+    with pytest.raises(UserError, match="is of other examples: a is one, none of those here"):
+        build("el2n", {"scores": path}).meet(["x", "y", "z"])
+    same = named(tmp_path, ["a", "a", "a", "a"], [0.9, 0.1, 0.8, 0.2])
+    method = build("el2n", {"scores": same})
+    method.meet(["x", "y", "z", "w"])  # names that tell nothing apart: by place
+    assert set(method.choose(Ledger(4), moment(2)).indices.tolist()) == {1, 3}
+
+
+def test_a_run_with_another_seed_prunes_the_same_examples(tmp_path):
+    own = {"data": "digits", "model": "mlp", "epochs": 1, "clinic": "none"}
+    engram.train(**own, seed=0, output=str(tmp_path / "first"))
+    scores = {"review": "el2n", "review.scores": str(tmp_path / "first" / "ledger.parquet")}
+    engram.train(**own, **scores, seed=1, output=str(tmp_path / "second"))
+    first, second = (parquet.read_table(tmp_path / run / "ledger.parquet") for run in ("first", "second"))
+    recall = dict(zip(first["name"].to_pylist(), first["recall"].to_pylist(), strict=True))
+    visits = dict(zip(second["name"].to_pylist(), second["visits"].to_pylist(), strict=True))
+    assert set(recall) != set(visits)  # each seed holds out other examples
+    assert all(visits[name] for name in visits.keys() - recall.keys())
+    kept = [recall[name] for name in visits.keys() & recall.keys() if visits[name]]
+    left = [recall[name] for name in visits.keys() & recall.keys() if not visits[name]]
+    assert len(left) > 400
+    assert max(kept) <= min(left) + 1e-3
+
+
+def test_without_names_the_labels_have_to_be_the_same(tmp_path):
+    path = named(tmp_path, None, [0.9, 0.1, 0.8, 0.2], labels=[0, 1, 0, 1])
+    right = build("el2n", {"scores": path}).choose(Ledger(4), moment(2, labels=torch.tensor([0, 1, 0, 1])))
+    assert set(right.indices.tolist()) == {1, 3}
+    with pytest.raises(UserError, match="as many examples with other labels"):
+        build("el2n", {"scores": path}).choose(Ledger(4), moment(2, labels=torch.tensor([0, 1, 1, 0])))
+    assert build("el2n", {"scores": path}).choose(Ledger(4), moment(2)).indices.tolist()  # not known here
 
 
 def test_a_resumed_run_keeps_the_same_part(tmp_path):

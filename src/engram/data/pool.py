@@ -49,6 +49,19 @@ class Pool(Protocol):
         ...
 
 
+class Names(Sequence[str]):
+    """The names of a pool's examples by index, told only when asked: a streamed set has millions."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        return self.pool.name(range(len(self))[index])
+
+
 class ResidentPool:
     """A split as one (N, *S, C) tensor on the device."""
 

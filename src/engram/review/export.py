@@ -56,6 +56,21 @@ def write(
     atomic.write(Path(path), file.getvalue())
 
 
+def read_examples(path: str | Path) -> tuple[list[str] | None, Tensor | None]:
+    """Names and (N,) labels of the examples of a ledger that `read` takes, by their indices; None where not told.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ledger.parquet"
+    >>> write(Ledger(2), path, names=["cats/1.jpg", "dogs/1.jpg"])
+    >>> read_examples(path)
+    (['cats/1.jpg', 'dogs/1.jpg'], None)
+    """
+    found = pq.read_table(path).sort_by("index")
+    names = found.column("name").to_pylist() if "name" in found.column_names else None
+    labels = torch.tensor(found.column("label").to_numpy()) if "label" in found.column_names else None
+    return names, labels
+
+
 def read(path: str | Path) -> Ledger:
     """A ledger from its Parquet file; a column that is wider there is brought to its own type.
 

@@ -6,7 +6,7 @@ be read ahead by any number of processes, and the number of steps is known befor
 what was observed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,12 @@ class Method:
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
         """Steps of every round, known beforehand; None where the size of a round depends on what is observed."""
         return None
+
+    def meet(self, names: Sequence[str]) -> None:
+        """The examples by name, in their order, once before training and where they have names.
+
+        For methods that know some of them from elsewhere.
+        """
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         """The examples of the round that begins."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from engram.clinic.finding import Finding
+from engram.data.pool import Names
 from engram.errors import UserError
 from engram.report import live, page
 from engram.review import export, summary
@@ -241,9 +242,8 @@ class Session:
     def save_ledger(self) -> None:
         """What is remembered of every example, for the report and for other programs."""
         pool, reviewer = self.assembled.prepared.train, self.assembled.state.reviewer
-        names = [pool.name(index) for index in range(len(reviewer))]
         path, labels = self.path / "ledger.parquet", self.assembled.grouped()[0]
-        export.write(reviewer.ledger, path, due=reviewer.due, names=names, labels=labels)
+        export.write(reviewer.ledger, path, due=reviewer.due, names=Names(pool), labels=labels)
 
     def describe_review(self) -> list[int]:
         """What the review shows so far, for the report; returns the examples whose pictures it wants."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from engram import augment, initializers, models, registry, regularizers
-from engram.data.pool import Pool
+from engram.data.pool import Names, Pool
 from engram.decision import Decision
 from engram.errors import UserError
 from engram.layers import auxiliary
@@ -111,9 +111,11 @@ def build_reviewer(
     """
     course, settings = _course(recipe)
     course.setdefault("measure", measure)
+    method = methods.build(recipe.review.name, settings)
+    method.meet(Names(pool))
     return Reviewer(
         len(pool),
-        methods.build(recipe.review.name, settings),
+        method,
         batch_size=batch_size,
         epochs=recipe.training.epochs,
         seed=recipe.seed,

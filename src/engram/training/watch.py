@@ -17,6 +17,7 @@ from engram.clinic.finding import Finding
 from engram.clinic.measured import Moment, Setup
 from engram.clinic.probe import UNIT_SAMPLES
 from engram.clinic.probe_data import spread
+from engram.data.pool import Names
 from engram.errors import UserError
 from engram.training.assembled import Assembled
 from engram.training.events import Epoch, Step
@@ -114,7 +115,7 @@ class Watch:
             autocast=assembled.machine.autocast,
             **assembled.examined(),
             setup=setup_of(assembled, self._card()),
-            facts={"ledger": state.reviewer.ledger, "names": _Names(pool)},
+            facts={"ledger": state.reviewer.ledger, "names": Names(pool)},
         )
         if resumed:
             self.clinic.take_up(self._found_before(), self.folder.rows(), self._measured_before())
@@ -169,19 +170,6 @@ class Watch:
             self.failed = True
             if self.clinic is not None:
                 self.clinic.close()
-
-
-class _Names:
-    """The examples' names by index, told only when asked: a streamed set has millions."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    def __len__(self) -> int:
-        return len(self.pool)
-
-    def __getitem__(self, index: int) -> str:
-        return self.pool.name(index)
 
 
 def setup_of(assembled: Assembled, card: Mapping[str, Any]) -> Setup:

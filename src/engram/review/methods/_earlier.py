@@ -1,5 +1,6 @@
 """What an earlier run remembered of the same examples, and the part of them that its scores choose."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,17 +28,41 @@ def earlier(method: str, path: str) -> Ledger:
 
 
 class Scored(Subset):
-    """The examples with the highest scores of an earlier run; equal ones at random, new ones always."""
+    """The examples with the highest scores of an earlier run; equal ones at random, new ones always.
+
+    Where the examples have names, as in `engram train`, they are found by them: another seed holds out others for
+    validation, and the same place is another example then. Those that the earlier run did not have are kept. Without
+    names they are taken by place, and their labels have to be the same.
+    """
 
     def __init__(self, *, name: str, path: str, scores: Tensor, keep: float) -> None:
         super().__init__(share=keep)
         self.name, self.path, self.scores = name, path, scores
+        self.names, self.labels = export.read_examples(path)
+
+    def meet(self, names: Sequence[str]) -> None:
+        self.labels = None  # of a run's ledger they are the task's groups, which need not be classes
+        rows = {name: row for row, name in enumerate(self.names or ())}
+        if len(rows) < len(self.scores):
+            return  # no names, or such as do not tell the examples apart
+        places = torch.tensor([rows.get(name, -1) for name in names])
+        if not bool((places >= 0).any()):
+            raise UserError(
+                f"{self.name}: {self.path} is of other examples: {next(iter(rows))} is one, none of those here",
+                allowed="the ledger of a run on the same data set",
+            )
+        self.scores = torch.where(places >= 0, self.scores[places], torch.inf)
 
     def pick(self, examples: int, number: int, moment: Moment) -> Tensor:
         if examples != len(self.scores):
             raise UserError(
                 f"{self.name}: {self.path} is of {len(self.scores):,} examples, the data set has {examples:,}",
                 allowed="the ledger of the same data set",
+            )
+        if self.labels is not None and moment.labels is not None and not torch.equal(self.labels, moment.labels.cpu()):
+            raise UserError(
+                f"{self.name}: {self.path} is of as many examples with other labels",
+                allowed="the ledger of the same data set, its examples in the same order",
             )
         order = torch.randperm(examples, generator=moment.rng)
         return order[torch.argsort(self.scores[order], descending=True, stable=True)[:number]]

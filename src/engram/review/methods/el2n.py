@@ -39,7 +39,7 @@ def el2n(*, scores: str = "", keep: float = 0.5) -> Method:
     """Keeps the examples on which an earlier run was most in error.
 
     Args:
-        scores: the ledger.parquet of the earlier run.
+        scores: the ledger.parquet of an earlier run on the same data, with any seed.
         keep: share of the examples that is kept.
     """
     keep = number("el2n", "keep", keep, 0, 1, above=True)

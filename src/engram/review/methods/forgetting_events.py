@@ -30,7 +30,7 @@ def forgetting_events(*, scores: str = "", keep: float = 0.7) -> Method:
     """Keeps the examples that an earlier run forgot most often.
 
     Args:
-        scores: the ledger.parquet of the earlier run.
+        scores: the ledger.parquet of an earlier run on the same data, with any seed.
         keep: share of the examples that is kept.
     """
     keep = number("forgetting_events", "keep", keep, 0, 1, above=True)

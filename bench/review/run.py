@@ -213,7 +213,7 @@ def decide(chosen: argparse.Namespace) -> None:
         done = run_study(
             path,
             compared,
-            tuple(range(chosen.seeds)),
+            tuple(range(chosen.first_seed, chosen.first_seed + chosen.seeds)),
             measure="test.accuracy",
             margin=margin(workload.name),
             epochs=budget * workload.epochs,
@@ -282,6 +282,7 @@ def main() -> None:
         verb.add_argument("--jobs", type=int)
         verb.add_argument("--at", type=float, default=TUNED_AT, help="of ablate: this part of the full run's visits")
         verb.add_argument("--seeds", type=int, default=5)
+        verb.add_argument("--first-seed", type=int, default=0, help="of decide: to see whether it comes out again")
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     verbs.add_parser("table")
     chosen = parser.parse_args()

@@ -137,6 +137,7 @@ WORKLOADS = {
     for one in (
         Workload("digits", True, 20, 0.1, lambda data, cache: Path("digits"), {"model": "mlp", "batch_size": 32}),
         Workload("mnist", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops"),
+        Workload("mnist-again", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: five other seeds"),
         Workload("mnist-others", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: methods decided later"),
         Workload("mnist-pruned", True, 10, 0.05, stored("mnist"), LENET, "LeNet-5, crops: pruning decided later"),
         Workload("mnist-wrong20", False, 10, 0.05, wrong_labels("mnist", 0.2), LENET, "20 % wrong labels"),

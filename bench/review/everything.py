@@ -23,6 +23,8 @@ run.py tune mnist --only shuffle infobatch order_dp repb forgetting_curve auto
 run.py decide mnist --only shuffle infobatch order_dp repb forgetting_curve auto --budgets 0.5 0.25
 run.py decide mnist --only shuffle infobatch order_dp forgetting_curve --budgets 1.0
 run.py decide mnist --only shuffle infobatch forgetting_curve auto --budgets 0.75
+run.py decide mnist-again --tuned mnist --budgets 1.0 --first-seed 5 --only shuffle forgetting_curve \
+--controls permuted
 run.py ablate mnist --seeds 3
 run.py ablate mnist --seeds 6 --changes "floor 0.02" "save 0.8" "save 0.8, floor 0.02"
 run.py ablate mnist --seeds 6 --changes "window 0.25" "window 0.1"
@@ -57,9 +59,12 @@ run.py ablate cifar10-lenet-tail --changes "class quotas" suspend --seeds 5
 run.py ablate cifar10-lenet-tail --changes "save auto" --seeds 5
 run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --controls \
---only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch auto --controls
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_curve --controls permuted
+run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
+run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto

@@ -64,7 +64,7 @@ run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_c
 run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls
+run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto

@@ -59,7 +59,8 @@ class Scored(Subset):
                 f"{self.name}: {self.path} is of {len(self.scores):,} examples, the data set has {examples:,}",
                 allowed="the ledger of the same data set",
             )
-        if self.labels is not None and moment.labels is not None and not torch.equal(self.labels, moment.labels.cpu()):
+        before, now = self.labels, moment.labels
+        if before is not None and now is not None and before.tolist() != now.tolist():  # whatever their types
             raise UserError(
                 f"{self.name}: {self.path} is of as many examples with other labels",
                 allowed="the ledger of the same data set, its examples in the same order",

@@ -52,13 +52,15 @@ run.py tune cifar10-lenet --only seta leitner repeat_before_forgetting rs2 selec
 dynamic_random el2n forgetting_events
 run.py decide cifar10-lenet-others --tuned cifar10-lenet --budgets 0.5 --controls permuted --only shuffle seta leitner \
 repeat_before_forgetting rs2 selective_backprop self_paced dynamic_random el2n forgetting_events forgetting_curve
-run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 0.5 \
+run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 0.5 0.25 \
 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 1.0 --only shuffle infobatch forgetting_curve
 run.py ablate cifar10-lenet-tail --changes "class quotas" suspend --seeds 5
 run.py ablate cifar10-lenet-tail --changes "save auto" --seeds 5
-run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
+auto
+run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
+auto
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch auto --controls
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_curve --controls permuted
 run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto

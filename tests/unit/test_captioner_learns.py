@@ -27,9 +27,9 @@ def test_thirty_scenes_are_learned_by_heart(name: str) -> None:
     x = F.avg_pool2d(x, 2)
     torch.manual_seed(0)
     net = registry.find("captioner", name).build(len(words), shape=(3, 24, 24), encoder_halvings=2)
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for step in range(STEPS[name]):
-        optimizer.param_groups[0]["lr"] = 3e-3 if step < 0.85 * STEPS[name] else 6e-4
+        optimizer.param_groups[0]["lr"] = 2e-3 if step < 0.85 * STEPS[name] else 4e-4
         found = caption.losses_of(net, net(x, tokens[:, :-1]), tokens[:, 1:])
         optimizer.zero_grad()
         found.objective.mean().backward()
@@ -39,9 +39,6 @@ def test_thirty_scenes_are_learned_by_heart(name: str) -> None:
     with torch.no_grad():
         decoded = net(x, tokens[:, :-1])
     assert caption.losses(decoded, tokens[:, 1:]).cross_entropy.mean() < 0.05
-    # hard attention learned by drawn places and answers by the likeliest: rounding decides whether a scene is missed
-    missed = 2 if name == "captioner_hard_attention" else 0
-    assert caption.correct(decoded.scores, tokens[:, 1:]).sum() >= 30 - missed
+    assert caption.correct(decoded.scores, tokens[:, 1:]).all()
     for width in (1, 3):
-        said = [one.sentence for one in describe(net, x, words, width=width)]
-        assert sum(one == other for one, other in zip(said, sentences, strict=True)) >= 30 - missed
+        assert [said.sentence for said in describe(net, x, words, width=width)] == sentences

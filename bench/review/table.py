@@ -31,6 +31,8 @@ def section(told: dict[str, Any]) -> str:
             f"{float(budget):.0%} of the full run's visits:",
             table(told["budgets"][budget]["runs"], told["tuned"]),
         ]
+    if len(told["budgets"]) > 1:
+        parts += ["By visits, and against shuffling with as many:", by_visits(told["budgets"])]
     full = told["budgets"].get("1.0")
     if full:
         parts.append(
@@ -49,6 +51,32 @@ def section(told: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def by_visits(budgets: dict[str, Any]) -> str:
+    """Test accuracy of every method at every budget, with the paired difference from shuffling in points."""
+    order = sorted(budgets, key=float)
+    lines = [
+        "| method | " + " | ".join(f"{float(budget):.0%} of the visits" for budget in order) + " |",
+        "|---|" + "---:|" * len(order),
+    ]
+    for arm in dict.fromkeys(row["arm"] for budget in order for row in budgets[budget]["runs"]):
+        cells = []
+        for budget in order:
+            runs = budgets[budget]["runs"]
+            rows = {row["seed"]: row for row in runs if row["arm"] == arm}
+            shuffle = {row["seed"]: row for row in runs if row["arm"] == "shuffle"}
+            cell = mean(list(rows.values()), "test.accuracy", 100) if rows else ""
+            if arm != "shuffle" and len(shared(rows, shuffle)) > 1:
+                cell += f"; {points(paired(differences(rows, shuffle)))}"
+            cells.append(cell)
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def points(one: Any) -> str:
+    """A mean difference with its interval, in percentage points."""
+    return f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
+
+
 def against_full(budgets: dict[str, Any], full: dict[int, Any], within: float) -> str:
     """Every method on a part of the visits against shuffling with all of them, and whether it is as good."""
     lines = [
@@ -63,8 +91,7 @@ def against_full(budgets: dict[str, Any], full: dict[int, Any], within: float) -
                 continue
             found = differences(rows, full)
             one = paired(found)
-            interval = f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
-            lines.append(f"| {arm} | {float(budget):.0%} | {interval} | {number(equivalence(found, within))} |")
+            lines.append(f"| {arm} | {float(budget):.0%} | {points(one)} | {number(equivalence(found, within))} |")
     return "\n".join(lines)
 
 
@@ -88,7 +115,7 @@ def ablations(runs: list[dict[str, Any]]) -> str:
         cells = [arm, mean(list(rows.values()), ABLATED, 100), "", ""]
         if arm in tests:
             one = tests[arm]
-            cells[2] = f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
+            cells[2] = points(one)
             cells[3] = number(corrected[arm])
         lines.append("| " + " | ".join([*cells, mean(list(rows.values()), "validation.loss", 1, 4)]) + " |")
     return "\n".join(lines)
@@ -117,7 +144,7 @@ def table(runs: list[dict[str, Any]], tuned: dict[str, Any]) -> str:
         ]
         if arm in tests:
             one = tests[arm]
-            cells += [f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})", number(corrected[arm])]
+            cells += [points(one), number(corrected[arm])]
         else:
             cells += ["", ""]
         control = by.get(CONTROL, {})

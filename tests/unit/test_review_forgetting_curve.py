@@ -8,6 +8,7 @@ from engram.review import methods
 from engram.review.ledger import Ledger
 from engram.review.method import Moment
 from engram.review.methods.forgetting_curve import is_leech, with_class_quotas
+from engram.review.reviewer import Reviewer
 
 
 def moment(**more):
@@ -191,8 +192,31 @@ def test_auto_follows_saturation_by_itself():
         for some in (100, 61, 7, 0)
     ]
     assert sizes == [100, 65, 20, 20]  # what is below the retention, in whole batches, and never under a fifth
-    assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
+    assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 25  # 6 for the last phase
+    without = methods.build("forgetting_curve", {"save": "auto", "tail": 0.0})
+    assert len(without.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
     assert method.least_share == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("save", "epochs"), [(0.5, 2.6), (0.5, 2.65), ("auto", 2.5), ("auto", 2.6), ("auto", 4.0)])
+def test_the_last_tenth_of_all_steps_is_plain_shuffling_however_long_the_rounds_before(save, epochs):
+    method = methods.build("forgetting_curve", {"save": save, "leeches": False})
+    reviewer = Reviewer(400, method, batch_size=10, epochs=epochs, seed=0)
+    weak = torch.arange(400) < 200
+    begun, shares = [], []
+    while not reviewer.finished:
+        begun.append(reviewer.steps)
+        batches = reviewer.batches()
+        shares.append(float(weak[torch.cat(batches)].float().mean()))
+        for batch in batches:
+            reviewer.grade(torch.where(weak[batch], 3.0, 0.01))
+    tail = round(0.1 * reviewer.total_steps)
+    last = next(place for place, step in enumerate(begun) if reviewer.total_steps - step - tail < 8)
+    assert reviewer.total_steps - begun[last] >= tail
+    assert save == "auto" or reviewer.total_steps - begun[last] == tail  # of a round for auto, a fifth is the least
+    assert min(shares[1:last]) > 0.6
+    assert max(shares[last:]) < 0.6
+    assert len(begun) <= reviewer.rounds
 
 
 def test_classes_keep_half_of_their_share():

@@ -20,8 +20,9 @@ often as the average example and not more. `suspend` goes further where the loss
 one of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one
 that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
-all examples where nothing is learned yet, few where all is known. With `absence` it tries, in a run of some epochs,
-what it costs not to be seen (`engram.review.absence`), and leaves nothing out where what is left out is lost.
+all examples where nothing is learned yet, few where all is known; such a round ends where the last phase begins, which
+comes sooner where less than the smallest round would be left before it. With `absence` it tries, in a run of some
+epochs, what it costs not to be seen (`engram.review.absence`), and leaves nothing out where what is left out is lost.
 
 With a `window` below 1 each of these rounds is cut into as many, chosen one after another by what is known then; the
 floor is cut with them, so that the longest interval stays as long.
@@ -95,8 +96,7 @@ class ForgettingCurve(Method):
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         suspended = suspects(ledger, moment.labels) if self.suspend else torch.zeros_like(ledger.seen)
-        everything = not bool(ledger.seen.any()) or moment.spent >= 1.0 - self.tail - 1e-9
-        if everything:
+        if not bool(ledger.seen.any()) or self.ends(ledger, moment):
             return Round(shuffled(~suspended.cpu(), moment))
         recall = torch.where(suspended, 1.0, self.predicted(ledger, moment.clock))
         scores = 1.0 - recall
@@ -125,7 +125,8 @@ class ForgettingCurve(Method):
         others[coming], others[away] = False, False
         if self.absence.by_heart:  # what would be left out would be lost
             wanted = len(coming) + int((others & trusted).sum())
-        left = max(0, min(wanted, moment.left, len(ledger) - len(away)) - len(coming))
+            wanted = min(wanted, steps_before_last_phase(moment, self.tail) * moment.batch_size)
+        left = max(0, min(wanted, len(ledger) - len(away)) - len(coming))
         chances = torch.zeros(len(ledger), dtype=torch.float64, device=scores.device)
         chances[coming] = 1.0
         chances[others] = with_new(scores[others], ledger.seen[others], left, floor=self.floor)
@@ -147,6 +148,12 @@ class ForgettingCurve(Method):
         if self.absence is not None:
             self.absence.load_state_dict(state)
 
+    def ends(self, ledger: Ledger, moment: Moment) -> bool:
+        """Whether the last phase begins, or with `auto` what is left before it is less than the smallest round."""
+        before = steps_before_last_phase(moment, self.tail)
+        least = int(self.least_share * len(ledger)) // moment.batch_size
+        return before <= 0 or (self.save == "auto" and self.tail > 0 and before < least)
+
     def predicted(self, ledger: Ledger, clock: float) -> Tensor:
         """(N,) predicted recall now; 0 for examples never visited."""
         seen, known = ledger.seen, ledger.recall.float()
@@ -158,16 +165,29 @@ class ForgettingCurve(Method):
         return torch.where(seen, base + (known - base) * kept, 0.0)
 
     def wanted(self, recall: Tensor, ledger: Ledger, moment: Moment) -> int:
-        """Visits of a round: the quota, or, following saturation, what is below the retention, in whole batches."""
+        """Visits of a round: the quota, or, following saturation, what is below the retention, in whole batches.
+
+        Such a round, too, ends where the last phase begins.
+        """
         if self.save != "auto":
             return moment.quota
         below = int(((recall < self.retention) | ~ledger.seen).sum())
         least = int((1.0 - AUTO_MOST) * len(ledger))
-        steps = -(-max(below, least) // moment.batch_size)
-        return min(len(ledger), moment.left, steps * moment.batch_size)
+        steps = min(-(-max(below, least) // moment.batch_size), steps_before_last_phase(moment, self.tail))
+        return min(len(ledger), steps * moment.batch_size)
 
 
 AUTO_MOST = 0.8  # the largest share of the examples that `auto` leaves out of a round
+
+
+def steps_before_last_phase(moment: Moment, tail: float) -> int:
+    """Steps left before the last `tail` of all.
+
+    >>> steps_before_last_phase(Moment(3, 100, 400, 0.6, 0.0, 10, torch.Generator()), 0.1)
+    30
+    """
+    total = moment.left / (1.0 - moment.spent)
+    return round((moment.left - tail * total) / moment.batch_size)
 
 
 def shuffled(kept: Tensor, moment: Moment) -> Tensor:

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,12 @@ def told(ablations: dict[str, Any]) -> list[Any]:
 def decide(chosen: argparse.Namespace) -> None:
     """The tuned methods and the controls at every budget, on the test split, final weights."""
     workload = WORKLOADS[chosen.workload]
+    if chosen.again:
+        workload = replace(workload, name=f"{workload.name}-{chosen.again}")
     results = read(workload)
-    if chosen.tuned:
-        results["tuned"] = read(WORKLOADS[chosen.tuned])["tuned"]
-        results["tuned_on"] = chosen.tuned
+    if chosen.tuned or chosen.again:
+        results["tuned_on"] = chosen.tuned or chosen.workload
+        results["tuned"] = read(WORKLOADS[results["tuned_on"]])["tuned"]
     names = [name for name in arms.TRIALS if name in results["tuned"]] if chosen.only is None else chosen.only
     named = chosen.controls is not None
     controls = chosen.controls if named else CONTROLS if "forgetting_curve" in names else []
@@ -283,6 +286,7 @@ def main() -> None:
         verb.add_argument("--at", type=float, default=TUNED_AT, help="of ablate: this part of the full run's visits")
         verb.add_argument("--seeds", type=int, default=5)
         verb.add_argument("--first-seed", type=int, default=0, help="of decide: to see whether it comes out again")
+        verb.add_argument("--again", help="of decide: into a file of its own, whose name ends so")
         verb.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     verbs.add_parser("table")
     chosen = parser.parse_args()

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from workloads import WORKLOADS, margin
+from workloads import margin
 
 from engram.study.statistics import describe, equivalence, holm, paired
 
@@ -14,10 +14,9 @@ ABLATED = "validation.accuracy"
 
 
 def print_all(results: Path) -> None:
-    for workload in WORKLOADS:
-        path = results / f"review_{workload}.json"
-        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if told.get("budgets"):
+    for path in sorted(results.glob("review_*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(told, dict) and told.get("budgets"):
             print(section(told))
 
 

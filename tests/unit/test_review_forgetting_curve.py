@@ -192,9 +192,33 @@ def test_auto_follows_saturation_by_itself():
         for some in (100, 61, 7, 0)
     ]
     assert sizes == [100, 65, 20, 20]  # what is below the retention, in whole batches, and never under a fifth
-    assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 25  # 6 for the last phase
-    without = methods.build("forgetting_curve", {"save": "auto", "tail": 0.0})
-    assert len(without.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
+    assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
+
+
+def test_a_round_of_auto_that_does_not_fit_is_cut_and_not_chosen_more_narrowly():
+    method = methods.build("forgetting_curve", {"save": "auto", "forgetting": False, "leeches": False})
+    ledger = known([0.0] * 30 + [0.7] * 30 + [0.99] * 40)
+    whole = drawn(method, ledger, 500, quota=100, left=1000)
+    cut = drawn(method, ledger, 2000, quota=30, left=30)  # of 60 in all, so 6 are left for the last phase
+    assert float(whole.sum()) == pytest.approx(60)
+    assert float(cut.sum()) == pytest.approx(25)
+    assert cut.tolist() == pytest.approx((whole * 25 / 60).tolist(), abs=0.06)
+    without = methods.build("forgetting_curve", {"save": "auto", "forgetting": False, "tail": 0.0})
+    assert len(without.choose(ledger, moment(quota=30, left=30)).indices) == 30
+    weighted = methods.build("forgetting_curve", {"save": "auto", "forgetting": False, "exponent": 1.0})
+    assert len(weighted.choose(ledger, moment(quota=30, left=30)).weights) == 25
+
+
+def test_where_auto_leaves_nothing_out_the_end_is_one_pass():
+    method = methods.build("forgetting_curve", {"save": "auto"})
+    reviewer = Reviewer(400, method, batch_size=10, epochs=2.5, seed=0)
+    sizes = []
+    while not reviewer.finished:
+        batches = reviewer.batches()
+        sizes.append(len(torch.cat(batches)))
+        for batch in batches:
+            reviewer.grade(torch.full((len(batch),), 3.0))
+    assert sizes == [400, 400, 200]
     assert method.least_share == pytest.approx(0.2)
 
 

@@ -20,9 +20,10 @@ often as the average example and not more. `suspend` goes further where the loss
 one of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one
 that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
-all examples where nothing is learned yet, few where all is known; such a round ends where the last phase begins, which
-comes sooner where less than the smallest round would be left before it. With `absence` it tries, in a run of some
-epochs, what it costs not to be seen (`engram.review.absence`), and leaves nothing out where what is left out is lost.
+all examples where nothing is learned yet, few where all is known. Such a round is cut where the last phase begins; that
+comes sooner where less than the smallest round would be left before it, or the round is plain shuffling itself. With
+`absence` it tries, in a run of some epochs, what it costs not to be seen (`engram.review.absence`), and leaves nothing
+out where what is left out is lost.
 
 With a `window` below 1 each of these rounds is cut into as many, chosen one after another by what is known then; the
 floor is cut with them, so that the longest interval stays as long.
@@ -108,6 +109,11 @@ class ForgettingCurve(Method):
         if self.classes and moment.labels is not None:
             chances = with_class_quotas(chances, moment.labels, round(float(chances.sum())))
         chosen = selection.systematic(chances, moment.rng)
+        fitting = steps_before_last_phase(moment, self.tail) * moment.batch_size
+        if self.save == "auto" and len(chosen) > fitting:
+            if len(chosen) == len(ledger):  # which is plain shuffling, as is what comes after
+                return Round(shuffled(~suspended.cpu(), moment))
+            chosen = self.cut(chosen, fitting, moment)
         return Round(chosen, None if self.exponent == 0 else selection.weights(chances[chosen], self.exponent))
 
     def chances(self, scores: Tensor, wanted: int, ledger: Ledger, moment: Moment, trusted: Tensor) -> Tensor:
@@ -125,7 +131,6 @@ class ForgettingCurve(Method):
         others[coming], others[away] = False, False
         if self.absence.by_heart:  # what would be left out would be lost
             wanted = len(coming) + int((others & trusted).sum())
-            wanted = min(wanted, steps_before_last_phase(moment, self.tail) * moment.batch_size)
         left = max(0, min(wanted, len(ledger) - len(away)) - len(coming))
         chances = torch.zeros(len(ledger), dtype=torch.float64, device=scores.device)
         chances[coming] = 1.0
@@ -167,14 +172,22 @@ class ForgettingCurve(Method):
     def wanted(self, recall: Tensor, ledger: Ledger, moment: Moment) -> int:
         """Visits of a round: the quota, or, following saturation, what is below the retention, in whole batches.
 
-        Such a round, too, ends where the last phase begins.
+        Where fewer are left before the last phase the round is cut, not chosen more narrowly: what `auto` would not
+        leave out is not left out for want of room.
         """
         if self.save != "auto":
             return moment.quota
         below = int(((recall < self.retention) | ~ledger.seen).sum())
         least = int((1.0 - AUTO_MOST) * len(ledger))
-        steps = min(-(-max(below, least) // moment.batch_size), steps_before_last_phase(moment, self.tail))
+        steps = -(-max(below, least) // moment.batch_size)
         return min(len(ledger), steps * moment.batch_size)
+
+    def cut(self, chosen: Tensor, number: int, moment: Moment) -> Tensor:
+        """So many of a round, which is in random order; those that a trial of absence waits for first."""
+        if self.absence is not None:
+            asked = torch.isin(chosen, self.absence.coming.to(chosen.device))
+            chosen = torch.cat([chosen[asked], chosen[~asked]])
+        return moment.shuffle(chosen[:number])
 
 
 AUTO_MOST = 0.8  # the largest share of the examples that `auto` leaves out of a round

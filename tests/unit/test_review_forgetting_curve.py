@@ -193,6 +193,7 @@ def test_auto_follows_saturation_by_itself():
     ]
     assert sizes == [100, 65, 20, 20]  # what is below the retention, in whole batches, and never under a fifth
     assert len(method.choose(known([0.5] * 100), moment(quota=30, left=30)).indices) == 30
+    assert method.least_share == pytest.approx(0.2)
 
 
 def test_a_round_of_auto_that_does_not_fit_is_cut_and_not_chosen_more_narrowly():
@@ -209,17 +210,16 @@ def test_a_round_of_auto_that_does_not_fit_is_cut_and_not_chosen_more_narrowly()
     assert len(weighted.choose(ledger, moment(quota=30, left=30)).weights) == 25
 
 
-def test_where_auto_leaves_nothing_out_the_end_is_one_pass():
-    method = methods.build("forgetting_curve", {"save": "auto"})
-    reviewer = Reviewer(400, method, batch_size=10, epochs=2.5, seed=0)
-    sizes = []
-    while not reviewer.finished:
-        batches = reviewer.batches()
-        sizes.append(len(torch.cat(batches)))
-        for batch in batches:
-            reviewer.grade(torch.full((len(batch),), 3.0))
-    assert sizes == [400, 400, 200]
-    assert method.least_share == pytest.approx(0.2)
+def test_where_auto_leaves_next_to_nothing_out_the_end_is_one_pass():
+    for known_from, expected in ((400, [400, 400, 200]), (361, [400, 370, 230]), (350, [400, 350, 150, 100])):
+        reviewer = Reviewer(400, methods.build("forgetting_curve", {"save": "auto"}), batch_size=10, epochs=2.5, seed=0)
+        sizes = []
+        while not reviewer.finished:
+            batches = reviewer.batches()
+            sizes.append(len(torch.cat(batches)))
+            for batch in batches:
+                reviewer.grade(torch.where(batch < known_from, 3.0, 0.001))
+        assert sizes == expected
 
 
 @pytest.mark.parametrize(("save", "epochs"), [(0.5, 2.6), (0.5, 2.65), ("auto", 2.5), ("auto", 2.6), ("auto", 4.0)])

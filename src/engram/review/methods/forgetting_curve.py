@@ -21,7 +21,7 @@ one of wrong labels (`engram.review.suspects`): suspects are visited at the floo
 that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
 control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
 all examples where nothing is learned yet, few where all is known. Such a round is cut where the last phase begins; that
-comes sooner where less than the smallest round would be left before it, or the round is plain shuffling itself. With
+comes sooner where less than the smallest round would be left before it, or the round is next to plain shuffling. With
 `absence` it tries, in a run of some epochs, what it costs not to be seen (`engram.review.absence`), and leaves nothing
 out where what is left out is lost.
 
@@ -111,7 +111,7 @@ class ForgettingCurve(Method):
         chosen = selection.systematic(chances, moment.rng)
         fitting = steps_before_last_phase(moment, self.tail) * moment.batch_size
         if self.save == "auto" and len(chosen) > fitting:
-            if len(chosen) == len(ledger):  # which is plain shuffling, as is what comes after
+            if len(chosen) > (1.0 - self.tail) * len(ledger):  # next to plain shuffling, as is what comes after
                 return Round(shuffled(~suspended.cpu(), moment))
             chosen = self.cut(chosen, fitting, moment)
         return Round(chosen, None if self.exponent == 0 else selection.weights(chances[chosen], self.exponent))

@@ -23,6 +23,7 @@ run.py tune mnist --only shuffle infobatch order_dp repb forgetting_curve auto
 run.py decide mnist --only shuffle infobatch order_dp repb forgetting_curve auto --budgets 0.5 0.25
 run.py decide mnist --only shuffle infobatch order_dp forgetting_curve --budgets 1.0
 run.py decide mnist --only shuffle infobatch forgetting_curve auto --budgets 0.75
+run.py decide mnist --again auto --only shuffle infobatch auto --controls --budgets 0.5 0.25 0.75
 run.py decide mnist-again --tuned mnist --budgets 1.0 --first-seed 5 --only shuffle forgetting_curve \
 --controls permuted
 run.py ablate mnist --seeds 3
@@ -37,16 +38,20 @@ run.py decide mnist-pruned --tuned mnist --budgets 0.5 --controls permuted \
 --only shuffle dynamic_random el2n forgetting_events forgetting_curve
 run.py decide mnist-pruned --tuned mnist --budgets 0.4 --controls --only shuffle el2n
 run.py decide mnist-wrong20 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
+run.py decide mnist-wrong20 --tuned mnist --budgets 0.25 0.75 1.0 --only shuffle infobatch forgetting_curve auto
 run.py decide mnist-wrong20-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only shuffle forgetting_curve --controls suspend
+run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only infobatch --controls permuted "no forgetting"
+run.py decide mnist-wrong40 --tuned mnist --budgets 0.25 0.75 --only shuffle infobatch forgetting_curve auto
 run.py tune digits
 run.py decide digits
 run.py tune cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto
 run.py decide cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto --budgets 0.5 0.25
 run.py decide cifar10-lenet --only shuffle infobatch forgetting_curve auto --budgets 0.75
 run.py decide cifar10-lenet --only shuffle auto --budgets 1.0
+run.py decide cifar10-lenet --again auto --only shuffle infobatch auto --controls --budgets 0.5 0.25
 run.py ablate cifar10-lenet --changes "save auto" --seeds 6
 run.py tune cifar10-lenet --only seta leitner repeat_before_forgetting rs2 selective_backprop self_paced \
 dynamic_random el2n forgetting_events
@@ -59,6 +64,7 @@ run.py ablate cifar10-lenet-tail --changes "class quotas" suspend --seeds 5
 run.py ablate cifar10-lenet-tail --changes "save auto" --seeds 5
 run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
 auto
+run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.75 1.0 --only shuffle infobatch forgetting_curve
 run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
 auto
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch auto --controls
@@ -67,6 +73,9 @@ run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
+run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
+run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-three --budgets 0.5 --only shuffle infobatch forgetting_curve
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto

@@ -38,13 +38,13 @@ run.py decide mnist-pruned --tuned mnist --budgets 0.5 --controls permuted \
 --only shuffle dynamic_random el2n forgetting_events forgetting_curve
 run.py decide mnist-pruned --tuned mnist --budgets 0.4 --controls --only shuffle el2n
 run.py decide mnist-wrong20 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
-run.py decide mnist-wrong20 --tuned mnist --budgets 0.25 0.75 1.0 --only shuffle infobatch forgetting_curve auto
+run.py decide mnist-wrong20 --tuned mnist --budgets 0.25 0.75 1.0 --only shuffle infobatch forgetting_curve
+run.py decide mnist-wrong20 --again auto --tuned mnist --budgets 0.25 --only shuffle infobatch auto --controls
 run.py decide mnist-wrong20-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only shuffle forgetting_curve --controls suspend
 run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only infobatch --controls permuted "no forgetting"
-run.py decide mnist-wrong40 --tuned mnist --budgets 0.25 0.75 --only shuffle infobatch forgetting_curve auto
 run.py tune digits
 run.py decide digits
 run.py tune cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto
@@ -76,6 +76,7 @@ run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --c
 run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-three --budgets 0.5 --only shuffle infobatch forgetting_curve
+run.py decide cifar10-three --budgets 1.0 --only shuffle forgetting_curve --controls permuted
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
 run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto

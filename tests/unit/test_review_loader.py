@@ -241,6 +241,42 @@ def test_another_data_sets_ledger_is_refused():
     ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2).load_state_dict(saved)
 
 
+def test_the_ledger_of_tensors_with_other_labels_is_refused():
+    x, y = torch.zeros(4, 2), torch.tensor([0, 2, 1, 0])
+    saved = ReviewLoader(TensorDataset(x, y), batch_size=2, epochs=1).state_dict()
+    with pytest.raises(UserError, match="ledger of another data set"):
+        ReviewLoader(TensorDataset(x, y.flip(0)), batch_size=2, epochs=1).load_state_dict(saved)
+
+
+def test_arguments_that_no_loader_has_are_refused_with_the_way_to_go():
+    with pytest.raises(UserError) as told:
+        ReviewLoader(Numbers(), batch_size=4, epochs=2, save=0.7)
+    assert "no argument 'save'" in str(told.value)
+    assert "settings={'save': ...}" in str(told.value)
+    with pytest.raises(UserError, match="no argument 'num_worker'") as told:
+        ReviewLoader(Numbers(), batch_size=4, epochs=2, num_worker=2)
+    assert told.value.nearest == "num_workers"
+
+
+def test_labels_are_found_in_what_torch_wraps_around_a_data_set():
+    def labels(data):
+        found = ReviewLoader(data, batch_size=2, epochs=1).sampler.labels
+        return None if found is None else found.tolist()
+
+    x, y = torch.zeros(4, 2), torch.tensor([0, 2, 1, 0])
+    pairs, keeps, none = TensorDataset(x, y), Numbers(3, targets=[5, 4, 3]), Numbers(3)
+    assert labels(pairs) == [0, 2, 1, 0]
+    assert labels(Subset(keeps, [2, 0])) == [3, 5]
+    assert labels(Subset(Subset(pairs, range(1, 4)), [1])) == [1]
+    assert labels(ConcatDataset([pairs, Subset(keeps, [1])])) == [0, 2, 1, 0, 4]
+    # no labels where it is not clear that they are classes, or some have none
+    for data in (
+        TensorDataset(x), TensorDataset(x, y.float()), TensorDataset(x, x.long()), TensorDataset(x, y, torch.arange(4)),
+        Subset(none, [0, 1]), ConcatDataset([pairs, none]),
+    ):  # fmt: skip
+        assert labels(data) is None
+
+
 def test_what_cannot_be_reviewed_is_refused():
     class Stream(IterableDataset):
         def __iter__(self):

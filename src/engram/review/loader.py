@@ -10,13 +10,14 @@
 before training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engram.errors import UserError
+from engram.errors import UserError, nearest
 from engram.review.labels import are_classes
 from engram.review.method import Method
 from engram.review.reviewer import generator
@@ -33,12 +34,13 @@ class ReviewLoader:
         batch_size, drop_last: as for `torch.utils.data.DataLoader`.
         epochs: visits of the whole run, divided by the number of examples.
         method, seed, labels, clock, measure, permuted, optimizer, unit: as for `ReviewSampler`. Where no labels are
-            given, those of the data set are taken if it has them as `targets` or `labels`, all of them from 0.
+            given, those of the data set are taken if it has them as `targets` or `labels`, all of them from 0, or is a
+            TensorDataset of pairs, or a Subset or ConcatDataset of such.
         settings: of the method, such as `save=0.5`.
         loader: every other argument of DataLoader, such as `num_workers` or `collate_fn`.
 
     Raises:
-        UserError: a data set without a length, an argument that is not for a reviewing loader, an unknown method.
+        UserError: a data set without a length, an argument that no such loader has, an unknown method or setting.
 
     >>> import torch
     >>> from torch.utils.data import TensorDataset
@@ -68,11 +70,7 @@ class ReviewLoader:
         settings: Mapping[str, Any] | None = None,
         **loader: Any,
     ) -> None:
-        for word in TAKEN:
-            if word in loader:
-                raise UserError(
-                    f"{word} is the review's own choice", allowed="method=..., as engram show reviews lists them"
-                )
+        _check(loader)
         self.dataset, self.seed = dataset, seed
         self.own_labels = labels is None
         self.sampler = ReviewSampler(
@@ -219,8 +217,34 @@ def _length(dataset: Any) -> int:
     return length
 
 
+def _check(loader: Mapping[str, Any]) -> None:
+    """Refuse arguments that DataLoader does not take, or that the review decides."""
+    known = [*inspect.signature(ReviewLoader).parameters, *inspect.signature(torch.utils.data.DataLoader).parameters]
+    for word in loader:
+        if word in TAKEN:
+            raise UserError(
+                f"{word} is the review's own choice", allowed="method=..., as engram show reviews lists them"
+            )
+        if word not in known:
+            raise UserError(
+                f"ReviewLoader has no argument {word!r}",
+                allowed="its own, and those of torch.utils.data.DataLoader",
+                nearest=nearest(word, known),
+                then=f"settings={{{word!r}: ...}} where it is a setting of the method",
+            )
+
+
 def _labels(dataset: Any) -> Tensor | None:
-    """The classes of a data set that keeps them, as torchvision's and Hugging Face's do."""
+    """The classes of a data set that keeps them, as torchvision's do, also of a part of one or of several together."""
+    if isinstance(dataset, torch.utils.data.Subset):
+        whole = _labels(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices, dtype=torch.long)]
+    if isinstance(dataset, torch.utils.data.ConcatDataset):
+        parts = [part for one in dataset.datasets if (part := _labels(one)) is not None]
+        return torch.cat(parts) if len(parts) == len(dataset.datasets) else None
+    if isinstance(dataset, torch.utils.data.TensorDataset):
+        found = dataset.tensors[1] if len(dataset.tensors) == 2 else torch.empty(0)  # of pairs alone it is clear which
+        return found if found.shape == (len(dataset),) and are_classes(found) else None
     for name in ("targets", "labels"):
         found = getattr(dataset, name, None)
         if found is None or callable(found):

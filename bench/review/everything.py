@@ -1,4 +1,4 @@
-"""Everything that docs/review.md says of what review is worth, measured anew by one command.
+"""Everything that docs/review_results.md says of what review is worth, measured anew by one command.
 
     python bench/review/everything.py --data DIR              begin, or go on where it was stopped
     python bench/review/everything.py --list                  the commands it runs

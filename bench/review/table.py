@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from workloads import margin
 
 from engram.study.statistics import describe, equivalence, holm, paired
@@ -41,6 +42,7 @@ def section(told: dict[str, Any]) -> str:
                 margin(facts["name"]),
             )
         )
+        parts += ["Visits to the full run's accuracy:", to_full(told["budgets"])]
     if told.get("ablations"):
         parts.append("One change at a time, half of the visits, validation data:")
         parts.append(ablations(told["ablations"]))
@@ -92,6 +94,54 @@ def against_full(budgets: dict[str, Any], full: dict[int, Any], within: float) -
             one = paired(found)
             lines.append(f"| {arm} | {float(budget):.0%} | {points(one)} | {number(equivalence(found, within))} |")
     return "\n".join(lines)
+
+
+def to_full(budgets: dict[str, Any]) -> str:
+    """The part of the full run's visits at which every method has the mean accuracy of shuffling with all of them.
+
+    Between two budgets accuracy is taken to grow evenly. The interval is of 9,999 resamples of the seeds, the same for
+    both; where one does not get there with all visits either, it has no upper end.
+    """
+    by: dict[str, dict[float, dict[int, float]]] = {}
+    for budget, told in budgets.items():
+        for row in told["runs"]:
+            if row["test.accuracy"] is not None:
+                by.setdefault(row["arm"], {}).setdefault(float(budget), {})[row["seed"]] = row["test.accuracy"]
+    full = by["shuffle"][1.0]
+    lines = ["| method | visits to the full run's accuracy, % (95 % interval) |", "|---|---:|"]
+    for arm, found in by.items():
+        seeds = [seed for seed in full if all(seed in rows for rows in found.values())]
+        at = sorted(found)
+        if len(at) < 2 or at[-1] < 1 or len(seeds) < 2 or arm == "shuffle":
+            continue
+        values = np.array([[found[budget][seed] for seed in seeds] for budget in at])
+        target = np.array([full[seed] for seed in seeds])
+        drawn = np.random.default_rng(0).integers(len(seeds), size=(9999, len(seeds)))
+        again = np.array([reached(at, values[:, some].mean(1), target[some].mean()) for some in drawn])
+        low, high = np.quantile(again, (0.025, 0.975), method="nearest")
+        one = reached(at, values.mean(1), target.mean())
+        lines.append(f"| {arm} | {share(one, at)} ({share(low, at)} to {share(high, at)}) |")
+    return "\n".join(lines)
+
+
+def reached(at: list[float], means: Any, target: float) -> float:
+    """Where the line through these means first is at the target: 0 before the first, infinite after the last.
+
+    >>> reached([0.5, 1.0], [0.9, 1.0], 0.95)
+    0.75
+    """
+    if means[0] >= target:
+        return 0.0
+    for place in range(1, len(at)):
+        before, after = means[place - 1], means[place]
+        if after >= target:
+            return float(at[place - 1] + (at[place] - at[place - 1]) * (target - before) / (after - before))
+    return math.inf
+
+
+def share(one: float, at: list[float]) -> str:
+    """A part in per cent, or beyond which of the budgets it lies."""
+    return f"< {100 * at[0]:.0f}" if one == 0 else f"> {100 * at[-1]:.0f}" if math.isinf(one) else f"{100 * one:.0f}"
 
 
 def ablations(runs: list[dict[str, Any]]) -> str:

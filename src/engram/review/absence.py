@@ -30,7 +30,7 @@ SHARE = 0.1  # of the examples, in each of the two groups
 FEWEST = 20  # examples in a group
 REST = 3.0  # epochs of visits
 USE = 1.5  # epochs that are left after the rest, the round that asks included
-COST = 0.02  # of the grade; docs/review.md has what was measured where
+COST = 0.02  # of the grade; docs/review_results.md has what was measured where
 SURE = 2.0  # standard errors
 
 

@@ -12,8 +12,9 @@ is capped, since what is above the mean is always visited. Published: CIFAR-10, 
 training 95.6 %, with the number of epochs adjusted. Hurts a little at equal epochs, as measured by others: 95.0 %
 (SeTa's table). An ablation on ResNet-50 found no gain by the rescaling on clean data (95.60 without, 95.53 with). In
 runs of ours its weights at a mean of 1 gave what plain shuffling gives: the mean of the published weights is above 1
-and acts as a larger learning rate, and plain shuffling at that rate gave what InfoBatch gives (docs/review.md, data
-that grows). `rescale` keeps them (`published`), brings them to a mean of 1 (`normalised`), or leaves them out (`none`).
+and acts as a larger learning rate, and plain shuffling at that rate gave what InfoBatch gives (docs/review_results.md,
+data that grows). `rescale` keeps them (`published`), brings them to a mean of 1 (`normalised`), or leaves them out
+(`none`).
 
 In the paper: r 0.5, delta 0.875. Where we differ: the round is cut to whole batches; delta counts visits and not
 epochs; the mean is taken in double precision (in single precision equal scores can lie below their own mean, and the

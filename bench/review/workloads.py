@@ -149,6 +149,7 @@ SMALL = {"augment": ["flip"], "optimizer": "nesterov", "data.image_size": 16}
 CAR, FROG, HORSE = 1, 6, 7  # classes of CIFAR-10 that a small network tells apart
 VGG = {**SMALL, "model": "vgg_small", "model.depth": 11, "model.width": 16}
 RESNET = {"model": "resnet20", "augment": ["crop:2", "flip"], "optimizer": "nesterov", "data.image_size": 16}
+WIDE = {**RESNET, "model": "wide_resnet_10_2"}  # half as deep, twice as wide, as much to compute
 
 WORKLOADS = {
     one.name: one
@@ -184,6 +185,15 @@ WORKLOADS = {
             classes("cifar10", CAR, FROG, HORSE),
             RESNET,
             "ResNet-20 on the automobiles, frogs and horses, 16x16 pixels",
+        ),
+        Workload(
+            "cifar10-three-wide",
+            True,
+            24,
+            0.1,
+            classes("cifar10", CAR, FROG, HORSE),
+            WIDE,
+            "wide ResNet-10-2 on the automobiles, frogs and horses, 16x16 pixels",
         ),
         Workload("cifar10-16-tail", False, 16, 0.1, long_tail("cifar10", 50), RESNET, "long tail, 50 to 1"),
         Workload("cifar10-16-wrong20", False, 8, 0.1, wrong_labels("cifar10", 0.2), RESNET, "20 % wrong labels"),

@@ -67,6 +67,7 @@ ABLATIONS: dict[str, Trial] = {
     "save auto, retention 0.95, rate 3": {"review.save": "auto", "review.retention": 0.95, "rate": 3},
     "save auto, absence": {"review.save": "auto", "review.absence": True},
     "rate 3": {"rate": 3},
+    "save auto, rate 2": {"review.save": "auto", "rate": 2},
     "save auto, rate 3": {"review.save": "auto", "rate": 3},
     "save 0.3": {"review.save": 0.3},
     "save 0.5": {"review.save": 0.5},
@@ -83,6 +84,7 @@ ABLATIONS: dict[str, Trial] = {
     "leeches not held back": {"review.leeches": False},
     "permuted": {"review.permuted": True},
     "shuffle": {"review": "shuffle"},
+    "shuffle, rate 1": {"review": "shuffle", "rate": 1},
 }
 """One change each to the tuned forgetting curve; `rate` multiplies the workload's own learning rate."""
 

@@ -9,30 +9,16 @@ drawn as a share of them.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import vl_convert as vlc
 from run import RESULTS
-from table import differences, shared
+from table import TASKS, differences, shared, studies
 
 from engram.study.statistics import describe, paired
 
-TASKS = {
-    "mnist": "MNIST, LeNet-5",
-    "cifar10-three": "3 classes of CIFAR-10, ResNet-20",
-    "cifar10-16-rates": "CIFAR-10, ResNet-20",
-    "cifar10-lenet-tail": "CIFAR-10 with a long tail, LeNet-5",
-    "cifar10-lenet": "CIFAR-10, LeNet-5",
-    "digits": "digits, small MLP",
-    "mnist-wrong20": "MNIST, 20 % wrong labels",
-    "mnist-wrong40": "MNIST, 40 % wrong labels",
-    "cifar10-lenet-wrong20": "CIFAR-10, 20 % wrong labels",
-    "cifar10-lenet-wrong40": "CIFAR-10, 40 % wrong labels",
-    "cifar10-10k-vgg-rates": "CIFAR-10 by heart, VGG",
-}
 METHODS = {
     "forgetting_curve": "forgetting curve",
     "permuted": "its control: permuted",
@@ -43,16 +29,6 @@ VISITS = {"0.25": "a quarter", "0.5": "half", "0.75": "three quarters", "1.0": "
 COLOURS = ("#e09f3e", "#3a86c8", "#2a9d8f", "#1d3557")
 LIMIT = 25  # per cent; what lies beyond is cut there
 WIDE, HIGH = 175, 32
-
-
-def studies(results: Path, task: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Every budget's runs of a task, those that were decided again after those before."""
-    found = []
-    for path in (results / f"review_{task}.json", results / f"review_{task}-auto.json"):
-        if path.exists():
-            budgets = json.loads(path.read_text(encoding="utf-8"))["budgets"]
-            found += [(budget, budgets[budget]["runs"]) for budget in sorted(budgets, key=float)]
-    return found
 
 
 def avoided(runs: list[dict[str, Any]], arm: str) -> dict[str, float] | None:

@@ -159,9 +159,11 @@ def ablate(chosen: argparse.Namespace) -> None:
     changes = chosen.changes or list(arms.ABLATIONS)
     for name in dict.fromkeys(["as tuned", *changes]):
         change = arms.ABLATIONS[name]
-        one = arms.changed(ours, change, workload.lr)
-        if change.get("review") == "shuffle":  # with its own rate
-            one = arms.settings("shuffle", results["tuned"]["shuffle"], workload.lr)
+        if "review" in change:  # another method, as it was tuned but for the rest of the change
+            own = {**results["tuned"][change["review"]], **change}
+            one = arms.settings(own.pop("review"), own, workload.lr)
+        else:
+            one = arms.changed(ours, change, workload.lr)
         if one not in compared.values():  # what was tuned may be one of the changes
             compared[name] = one
     some = f"-{len(compared)}-changes-{chosen.seeds}-seeds" if chosen.changes else ""

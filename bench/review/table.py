@@ -12,9 +12,65 @@ from engram.study.statistics import describe, equivalence, holm, paired
 
 CONTROL = "permuted"
 ABLATED = "validation.accuracy"
+TASKS = {
+    "mnist": "MNIST, LeNet-5",
+    "cifar10-three": "3 classes of CIFAR-10, ResNet-20",
+    "cifar10-16-rates": "CIFAR-10, ResNet-20",
+    "cifar10-lenet-tail": "CIFAR-10 with a long tail, LeNet-5",
+    "cifar10-lenet": "CIFAR-10, LeNet-5",
+    "digits": "digits, small MLP",
+    "mnist-wrong20": "MNIST, 20 % wrong labels",
+    "mnist-wrong40": "MNIST, 40 % wrong labels",
+    "cifar10-lenet-wrong20": "CIFAR-10, 20 % wrong labels",
+    "cifar10-lenet-wrong40": "CIFAR-10, 40 % wrong labels",
+    "cifar10-10k-vgg-rates": "CIFAR-10 by heart, VGG",
+}
+PAIRS = {
+    "curve - shuffling": ("forgetting_curve", "shuffle"),
+    "curve - its control": ("forgetting_curve", CONTROL),
+    "curve - no forgetting": ("forgetting_curve", "no forgetting"),
+    "curve - InfoBatch": ("forgetting_curve", "infobatch"),
+    "auto - shuffling": ("auto", "shuffle"),
+    "auto - InfoBatch": ("auto", "infobatch"),
+}
+
+
+def studies(results: Path, task: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Every budget's runs of a task; what was decided again with `--again auto` comes after."""
+    found = []
+    for path in (results / f"review_{task}.json", results / f"review_{task}-auto.json"):
+        if path.exists():
+            budgets = json.loads(path.read_text(encoding="utf-8"))["budgets"]
+            found += [(budget, budgets[budget]["runs"]) for budget in sorted(budgets, key=float)]
+    return found
+
+
+def pairs(results: Path) -> str:
+    """What the marks ask for of every task at every budget: the paired difference in points, its interval, a star.
+
+    The last row counts the stars.
+    """
+    stars: dict[str, list[int]] = {name: [] for name in PAIRS}
+    lines = ["| task | visits | " + " | ".join(PAIRS) + " |", "|---|---:|" + "---|" * len(PAIRS)]
+    for task, title in TASKS.items():
+        found: dict[str, dict[str, str]] = {}
+        for budget, runs in studies(results, task):
+            for name, arms in PAIRS.items():
+                one, other = ({row["seed"]: row for row in runs if row["arm"] == arm} for arm in arms)
+                if len(shared(one, other)) > 1:
+                    told = paired(differences(one, other))
+                    star = told.p < 0.05
+                    found.setdefault(budget, {})[name] = points(told) + (" *" if star else "")
+                    stars[name].append(star * (1 if told.mean > 0 else -1))
+        for budget in sorted(found, key=float):
+            cells = [found[budget].get(name, "") for name in PAIRS]
+            lines.append(f"| {title} | {float(budget):.0%} | " + " | ".join(cells) + " |")
+    tally = (f"{signs.count(1)} ahead, {signs.count(-1)} behind, of {len(signs)}" for signs in stars.values())
+    return "\n".join([*lines, "| with a star | | " + " | ".join(tally) + " |"])
 
 
 def print_all(results: Path) -> None:
+    print(f"### What the marks ask for\n\n{pairs(results)}\n")
     for path in sorted(results.glob("review_*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(told, dict) and told.get("budgets"):

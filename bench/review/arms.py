@@ -45,10 +45,10 @@ to the method."""
 CONTROLS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},
     "no forgetting": {"review.forgetting": False},
-    "suspend": {"review.suspend": True},
+    "not suspended": {"review.suspend": False},
 }
 """Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay; what
-looks wrongly labelled left out."""
+looks wrongly labelled not left out."""
 
 ABLATIONS: dict[str, Trial] = {
     "as tuned": {},
@@ -80,7 +80,7 @@ ABLATIONS: dict[str, Trial] = {
     "last phase 0.25": {"review.tail": 0.25},
     "window 0.25": {"review.window": 0.25},
     "window 0.1": {"review.window": 0.1},
-    "suspend": {"review.suspend": True},
+    "not suspended": {"review.suspend": False},
     "leeches not held back": {"review.leeches": False},
     "permuted": {"review.permuted": True},
     "shuffle": {"review": "shuffle"},

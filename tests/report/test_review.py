@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,14 @@ def test_what_absence_cost_is_said(told: dict[str, Any]) -> None:
     assert "what it knows is not shown to be lost where it is left out" in said
 
 
+def test_labels_that_may_be_wrong_come_with_what_leaves_them_out(told: dict[str, Any], plain: dict[str, Any]) -> None:
+    said = words(forgotten.section(of(plain)))
+    assert "or leave it out while training: --review forgetting_curve." in said
+    one = of(told)
+    said = words(forgotten.section(replace(one, recipe={"review": {"name": "forgetting_curve", "suspend": False}})))
+    assert "or leave it out while training: --review.suspend true." in said
+
+
 def test_few_visits_are_not_drawn_and_not_said() -> None:
     rows = [
         {"streak": "1-2", "most": 1.0, "delay": 0.7, "count": 19, "recalled": 19, "share": 1, "low": 0.8, "high": 1}
@@ -258,7 +267,7 @@ def test_what_was_never_learned_is_shown_with_what_to_do(told: dict[str, Any]) -
     assert never["count"] >= 30
     assert "visited often and hardly ever recalled" in said
     assert "34 labels may be wrong: never once recalled, and what they cost stands apart" in said
-    assert "leave it out while training: --review forgetting_curve --review.suspend true." in said
+    assert "This run left them out as soon as they stood apart. Correct or remove what is wrong." in said
     assert "engram data 'my digits' finds pictures that stand under two labels." in said
     assert f"{told['forgotten']['count']} examples of 300 were recalled and lost again at least twice" in said
     for key in forgotten_keys():

@@ -177,6 +177,17 @@ def test_suspects_are_no_leeches_and_a_class_not_learned_yet_is_not_suspected():
     assert drawn(method, ledger, quota=8, labels=rare)[15:].min() > 0.3
 
 
+def test_by_default_suspects_are_left_out_where_the_classes_are_known():
+    method, off = (methods.build("forgetting_curve", {"forgetting": False} | more) for more in ({}, {"suspend": False}))
+    classes = torch.tensor([0, 1] * 10)
+    assert drawn(method, noisy(), quota=8, labels=classes)[12:].tolist() == pytest.approx([0.1] * 8, abs=0.03)
+    assert drawn(method, noisy(), quota=8)[12:].min() > 0.3
+    assert drawn(off, noisy(), quota=8, labels=classes)[12:].min() > 0.3
+    for suspend in (0.5, "yes", None):
+        with pytest.raises(UserError, match=f"suspend cannot be {suspend!r}"):
+            methods.build("forgetting_curve", {"suspend": suspend})
+
+
 def test_where_losses_are_no_two_groups_nothing_is_suspended():
     ledger = known(torch.linspace(0.05, 0.95, 20).tolist(), visits=9, streak=0)
     ledger.smoothed[:] = torch.linspace(3, 0.05, 20)

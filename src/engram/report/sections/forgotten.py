@@ -46,11 +46,9 @@ def _never(run: Run) -> Markup | None:
     if suspects:
         groups = (
             f"{plural(suspects, 'label')} may be wrong: never once recalled, and what they cost stands apart from what "
-            "all others do. Look at some. Correct or remove what is wrong, or leave it out while training: "
+            "all others do. Look at some. "
         )
-        method = tag("code", "--review forgetting_curve", class_="option")
-        settings = [method, " ", tag("code", "--review.suspend true", class_="option")]
-        words = [told, groups, *settings, ". ", _duplicates(run)]
+        words = [told, groups, *_what_to_do(run), " ", _duplicates(run)]
     elif seen - lost < MOST * seen:
         why = "But so little is recalled yet that this tells more of the network than of any example: train it longer."
         words = [told, why]
@@ -60,6 +58,19 @@ def _never(run: Run) -> Markup | None:
         )
         words = [told, look, _duplicates(run)]
     return _part("Never learned", words, gallery(rows, run, known=False))
+
+
+def _what_to_do(run: Run) -> list[str | Markup]:
+    """Of labels that may be wrong."""
+    asked = (run.recipe.get("review") or {}).get("suspend")
+    if run.review.get("method") == "forgetting_curve" and asked is not False:
+        return ["This run left them out as soon as they stood apart. Correct or remove what is wrong."]
+    word = "--review.suspend true" if run.review.get("method") == "forgetting_curve" else "--review forgetting_curve"
+    return [
+        "Correct or remove what is wrong, or leave it out while training: ",
+        tag("code", word, class_="option"),
+        ".",
+    ]
 
 
 def _forgotten(run: Run) -> Markup | None:

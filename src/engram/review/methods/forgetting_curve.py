@@ -16,14 +16,15 @@ echo), and asks for no fuzz. The weights are 1 (`exponent` 0); exponent 1 gives 
 of the mean gradient, for calibrated networks and wrong labels.
 
 `leeches` are examples that are hardly ever recalled while the others are (likely wrong labels): they are visited as
-often as the average example and not more. `suspend` goes further where the losses show two groups, one of right and
-one of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one
-that is recalled is none any more. `forgetting=False` takes R = 1 (importance by stale strength alone), the
-control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted below `retention`:
-all examples where nothing is learned yet, few where all is known. Such a round is cut where the last phase begins; that
-comes sooner where less than the smallest round would be left before it, or the round is next to plain shuffling. With
-`absence` it tries, in a run of some epochs, what it costs not to be seen (`engram.review.absence`), and leaves nothing
-out where what is left out is lost.
+often as the average example and not more. `suspend` goes further where the losses show two groups, one of right and one
+of wrong labels (`engram.review.suspects`): suspects are visited at the floor alone, and not in the last phase; one that
+is recalled is none any more. It is on where the classes are known, which keep a rare one that is not learned yet from
+being suspected; with right labels it never found anything to do. `forgetting=False` takes R = 1 (importance by stale
+strength alone), the control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted
+below `retention`: all examples where nothing is learned yet, few where all is known. Such a round is cut where the last
+phase begins; that comes sooner where less than the smallest round would be left before it, or the round is next to
+plain shuffling. With `absence` it tries, in a run of some epochs, what it costs not to be seen
+(`engram.review.absence`), and leaves nothing out where what is left out is lost.
 
 With a `window` below 1 each of these rounds is cut into as many, chosen one after another by what is known then; the
 floor is cut with them, so that the longest interval stays as long.
@@ -34,7 +35,7 @@ and what was known of the others is known no more; they are visited beside it.
 Helps where most examples are known long before the end and validation agrees (training accuracy above 95 %), on a long
 tail, and where a mastered data set grows; where little is known, it is close to plain shuffling. Hurts where a network
 learns by heart what it does not understand (1.2 points on 10,000 images of CIFAR-10, with `save="auto"` at the right
-rate 0.6), and, unless `suspend` is on, where many labels are wrong. Figures: docs/review.md.
+rate 0.6), and, where `suspend` is off or finds no two groups, where many labels are wrong. Figures: docs/review.md.
 
 The shape of strength and decay is FSRS's (Ye et al. 2022, "A Stochastic Shortest Path Algorithm for Optimizing Spaced
 Repetition Scheduling", KDD); the idea of scheduling training by a forgetting curve is Amiri et al. 2017, "Repeat before
@@ -75,7 +76,7 @@ class ForgettingCurve(Method):
         retention: float,
         forgetting: bool,
         leeches: bool,
-        suspend: bool,
+        suspend: bool | str,
         classes: bool,
         absence: bool,
         window: float,
@@ -96,7 +97,8 @@ class ForgettingCurve(Method):
         return [first, *even(total_steps - first - last, quota, steps_per_pass), *whole_passes(steps_per_pass, last)]
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
-        suspended = suspects(ledger, moment.labels) if self.suspend else torch.zeros_like(ledger.seen)
+        suspend = moment.labels is not None if self.suspend == "auto" else self.suspend
+        suspended = suspects(ledger, moment.labels) if suspend else torch.zeros_like(ledger.seen)
         if not bool(ledger.seen.any()) or self.ends(ledger, moment):
             return Round(shuffled(~suspended.cpu(), moment))
         recall = torch.where(suspended, 1.0, self.predicted(ledger, moment.clock))
@@ -281,7 +283,7 @@ def forgetting_curve(
     retention: float = 0.9,
     forgetting: bool = True,
     leeches: bool = True,
-    suspend: bool = False,
+    suspend: bool | str = "auto",
     classes: bool = False,
     absence: bool = False,
     window: float = 1.0,
@@ -297,8 +299,8 @@ def forgetting_curve(
         retention: predicted recall at which an example is due; decides what auto leaves out.
         forgetting: False predicts by strength alone.
         leeches: hold back examples that are hardly ever recalled while most are.
-        suspend: leave out examples whose labels look wrong, where the losses show two groups; without labels, a rare
-            class that is not learned yet may look so.
+        suspend: leave out examples whose labels look wrong, where the losses show two groups; auto does where classes
+            are known, since without them a rare one that is not learned yet may look so.
         classes: give no class less than half of its share.
         absence: with save auto: try what absence costs, and leave nothing out where it does.
         window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
@@ -308,6 +310,8 @@ def forgetting_curve(
     for name, value in (("floor", floor), ("tail", tail), ("exponent", exponent)):
         if not 0 <= value <= 1:
             raise UserError(f"{name} cannot be {value}", allowed="from 0 to 1")
+    if suspend not in (True, False, "auto"):
+        raise UserError(f"suspend cannot be {suspend!r}", allowed="auto, true or false")
     if absence and save != "auto":
         raise UserError(
             f"absence needs rounds that may be of any size, and with save {save} they are planned",

@@ -46,6 +46,8 @@ CONTROLS: dict[str, Trial] = {
     "permuted": {"review.permuted": True},
     "no forgetting": {"review.forgetting": False},
     "not suspended": {"review.suspend": False},
+    "permuted, not suspended": {"review.permuted": True, "review.suspend": False},
+    "no forgetting, not suspended": {"review.forgetting": False, "review.suspend": False},
 }
 """Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay; what
 looks wrongly labelled not left out."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import altair as alt
 import vl_convert as vlc
+from glance import TASKS, studies
 from run import RESULTS
-from table import TASKS, differences, shared, studies
+from table import differences, shared
 
 from engram.study.statistics import describe, paired
 

@@ -20,10 +20,11 @@ RESULTS = HERE.parents[0] / "results"
 
 COMMANDS = """
 run.py tune mnist --only shuffle infobatch order_dp repb forgetting_curve auto
-run.py decide mnist --only shuffle infobatch order_dp repb forgetting_curve auto --budgets 0.5 0.25
+run.py decide mnist --only shuffle infobatch order_dp repb forgetting_curve --budgets 0.5 0.25
 run.py decide mnist --only shuffle infobatch order_dp forgetting_curve --budgets 1.0
-run.py decide mnist --only shuffle infobatch forgetting_curve auto --budgets 0.75
+run.py decide mnist --only shuffle infobatch forgetting_curve --budgets 0.75
 run.py decide mnist --again auto --only shuffle infobatch auto --controls --budgets 0.5 0.25 0.75
+run.py decide mnist --again auto --only shuffle auto --controls --budgets 1.0
 run.py decide mnist-again --tuned mnist --budgets 1.0 --first-seed 5 --only shuffle forgetting_curve \
 --controls permuted
 run.py ablate mnist --seeds 3
@@ -37,56 +38,67 @@ selective_backprop self_paced
 run.py decide mnist-pruned --tuned mnist --budgets 0.5 --controls permuted \
 --only shuffle dynamic_random el2n forgetting_events forgetting_curve
 run.py decide mnist-pruned --tuned mnist --budgets 0.4 --controls --only shuffle el2n
-run.py decide mnist-wrong20 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
-run.py decide mnist-wrong20 --tuned mnist --budgets 0.25 0.75 1.0 --only shuffle infobatch forgetting_curve
-run.py decide mnist-wrong20 --again auto --tuned mnist --budgets 0.25 --only shuffle infobatch auto --controls
-run.py decide mnist-wrong20-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve --controls suspend
-run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
-run.py decide mnist-wrong40 --tuned mnist --budgets 0.5 --only forgetting_curve --controls suspend
-run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only shuffle forgetting_curve --controls suspend
-run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only infobatch --controls permuted "no forgetting"
+run.py decide mnist-wrong20 --tuned mnist --only shuffle infobatch forgetting_curve auto
+run.py decide mnist-wrong20 --tuned mnist --budgets 0.25 0.75 1.0 --only shuffle --controls "not suspended" \
+"permuted, not suspended" "no forgetting, not suspended"
+run.py decide mnist-wrong20-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve --controls \
+"not suspended"
+run.py ablate mnist-wrong20 --seeds 6 --changes "save auto" "save auto, rate 2" shuffle "shuffle, rate 1"
+run.py decide mnist-wrong40 --tuned mnist --only shuffle infobatch forgetting_curve auto \
+--controls permuted "no forgetting" "not suspended"
+run.py decide mnist-wrong40 --tuned mnist --budgets 1.0 --only shuffle \
+--controls "permuted, not suspended" "no forgetting, not suspended"
 run.py tune digits
-run.py decide digits
+run.py decide digits --only shuffle infobatch order_dp repb seta leitner repeat_before_forgetting rs2 \
+selective_backprop self_paced forgetting_curve
+run.py decide digits --again auto --only shuffle infobatch auto --controls
 run.py tune cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto
-run.py decide cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve auto --budgets 0.5 0.25
-run.py decide cifar10-lenet --only shuffle infobatch forgetting_curve auto --budgets 0.75
-run.py decide cifar10-lenet --only shuffle auto --budgets 1.0
+run.py decide cifar10-lenet --only shuffle infobatch order_dp repb forgetting_curve --budgets 0.5 0.25
+run.py decide cifar10-lenet --only shuffle infobatch forgetting_curve --budgets 0.75
+run.py decide cifar10-lenet --only shuffle infobatch forgetting_curve auto --budgets 1.0
 run.py decide cifar10-lenet --again auto --only shuffle infobatch auto --controls --budgets 0.5 0.25
+run.py decide cifar10-lenet --again auto --only shuffle auto --controls --budgets 0.75
 run.py ablate cifar10-lenet --changes "save auto" --seeds 6
 run.py tune cifar10-lenet --only seta leitner repeat_before_forgetting rs2 selective_backprop self_paced \
 dynamic_random el2n forgetting_events
 run.py decide cifar10-lenet-others --tuned cifar10-lenet --budgets 0.5 --controls permuted --only shuffle seta leitner \
 repeat_before_forgetting rs2 selective_backprop self_paced dynamic_random el2n forgetting_events forgetting_curve
 run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 0.5 0.25 \
---only shuffle infobatch order_dp forgetting_curve auto
+--only shuffle infobatch order_dp forgetting_curve
+run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 0.75 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 1.0 --only shuffle infobatch forgetting_curve
-run.py ablate cifar10-lenet-tail --changes "class quotas" suspend --seeds 5
+run.py decide cifar10-lenet-tail --again auto --tuned cifar10-lenet --budgets 0.25 0.5 1.0 \
+--only shuffle infobatch auto --controls
+run.py ablate cifar10-lenet-tail --changes "class quotas" "not suspended" --seeds 5
 run.py ablate cifar10-lenet-tail --changes "save auto" --seeds 5
-run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
+run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --only shuffle infobatch forgetting_curve
+run.py decide cifar10-lenet-wrong20 --again auto --tuned cifar10-lenet --only shuffle auto --controls
+run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve
+run.py decide cifar10-lenet-wrong40 --again auto --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle auto --controls
+run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.75 1.0 --only shuffle infobatch forgetting_curve \
 auto
-run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --budgets 0.75 1.0 --only shuffle infobatch forgetting_curve
-run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve \
-auto
-run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch auto --controls
+run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle infobatch --controls
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_curve --controls permuted
 run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve
+run.py decide cifar10-16-rates --again auto --budgets 0.5 0.25 --only shuffle auto --controls
 run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
 run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-three --budgets 0.5 --only shuffle infobatch forgetting_curve
-run.py decide cifar10-three --budgets 1.0 --only shuffle forgetting_curve --controls permuted
+run.py decide cifar10-three --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-three --budgets 1.0 --only shuffle infobatch forgetting_curve auto --controls permuted
+run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "rate 3" "floor 0.25" "exponent 1" \
+"window 0.25" "save auto, rate 3"
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
-run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve auto
-run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto
+run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve
 run.py ablate cifar10-10k-vgg --seeds 3 --changes "save auto" "rate 3" "save auto, rate 3" "save auto, retention 0.95" \
 "exponent 1" "floor 0.25" "save 0.3" "last phase 0.25" permuted shuffle
 run.py ablate cifar10-10k-vgg --seeds 6 --changes "save auto, retention 0.95, rate 3" shuffle
 run.py ablate cifar10-10k-vgg --at 1 --seeds 3 --changes "save auto" "save auto, absence"
 run.py tune cifar10-10k-vgg-rates --further --tuned cifar10-10k-vgg --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-10k-vgg-rates --budgets 0.5 --controls --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-10k-vgg-rates --budgets 1.0 --controls --only shuffle auto
+run.py decide cifar10-10k-vgg-rates --budgets 0.5 --controls --only shuffle infobatch forgetting_curve
+run.py decide cifar10-10k-vgg-rates --again auto --budgets 0.5 1.0 --controls --only shuffle auto
 growing.py all fine-tuning
 growing.py all fine-tuning-short
 growing.py all classes

@@ -293,9 +293,11 @@ def main() -> None:
     verbs.add_parser("table")
     chosen = parser.parse_args()
     if chosen.task == "table":
-        from table import print_all
+        import glance
+        import table
 
-        print_all(RESULTS)
+        glance.print_all(RESULTS)
+        table.print_all(RESULTS)
         return
     try:
         if getattr(chosen, "further", False) and not chosen.tuned:

@@ -12,80 +12,32 @@ from engram.study.statistics import describe, equivalence, holm, paired
 
 CONTROL = "permuted"
 ABLATED = "validation.accuracy"
-TASKS = {
-    "mnist": "MNIST, LeNet-5",
-    "cifar10-three": "3 classes of CIFAR-10, ResNet-20",
-    "cifar10-16-rates": "CIFAR-10, ResNet-20",
-    "cifar10-lenet-tail": "CIFAR-10 with a long tail, LeNet-5",
-    "cifar10-lenet": "CIFAR-10, LeNet-5",
-    "digits": "digits, small MLP",
-    "mnist-wrong20": "MNIST, 20 % wrong labels",
-    "mnist-wrong40": "MNIST, 40 % wrong labels",
-    "cifar10-lenet-wrong20": "CIFAR-10, 20 % wrong labels",
-    "cifar10-lenet-wrong40": "CIFAR-10, 40 % wrong labels",
-    "cifar10-10k-vgg-rates": "CIFAR-10 by heart, VGG",
-}
-PAIRS = {
-    "curve - shuffling": ("forgetting_curve", "shuffle"),
-    "curve - its control": ("forgetting_curve", CONTROL),
-    "curve - no forgetting": ("forgetting_curve", "no forgetting"),
-    "curve - InfoBatch": ("forgetting_curve", "infobatch"),
-    "auto - shuffling": ("auto", "shuffle"),
-    "auto - InfoBatch": ("auto", "infobatch"),
-}
-
-
-def studies(results: Path, task: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Every budget's runs of a task; what was decided again with `--again auto` comes after."""
-    found = []
-    for path in (results / f"review_{task}.json", results / f"review_{task}-auto.json"):
-        if path.exists():
-            budgets = json.loads(path.read_text(encoding="utf-8"))["budgets"]
-            found += [(budget, budgets[budget]["runs"]) for budget in sorted(budgets, key=float)]
-    return found
-
-
-def pairs(results: Path) -> str:
-    """What the marks ask for of every task at every budget: the paired difference in points, its interval, a star.
-
-    The last row counts the stars.
-    """
-    stars: dict[str, list[int]] = {name: [] for name in PAIRS}
-    lines = ["| task | visits | " + " | ".join(PAIRS) + " |", "|---|---:|" + "---|" * len(PAIRS)]
-    for task, title in TASKS.items():
-        found: dict[str, dict[str, str]] = {}
-        for budget, runs in studies(results, task):
-            for name, arms in PAIRS.items():
-                one, other = ({row["seed"]: row for row in runs if row["arm"] == arm} for arm in arms)
-                if len(shared(one, other)) > 1:
-                    told = paired(differences(one, other))
-                    star = told.p < 0.05
-                    found.setdefault(budget, {})[name] = points(told) + (" *" if star else "")
-                    stars[name].append(star * (1 if told.mean > 0 else -1))
-        for budget in sorted(found, key=float):
-            cells = [found[budget].get(name, "") for name in PAIRS]
-            lines.append(f"| {title} | {float(budget):.0%} | " + " | ".join(cells) + " |")
-    tally = (f"{signs.count(1)} ahead, {signs.count(-1)} behind, of {len(signs)}" for signs in stars.values())
-    return "\n".join([*lines, "| with a star | | " + " | ".join(tally) + " |"])
 
 
 def print_all(results: Path) -> None:
-    print(f"### What the marks ask for\n\n{pairs(results)}\n")
     for path in sorted(results.glob("review_*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(told, dict) and told.get("budgets"):
-            print(section(told))
+            again = path.with_stem(f"{path.stem}-auto")
+            apart = json.loads(again.read_text(encoding="utf-8"))["budgets"] if again.exists() else {}
+            print(section(told, {budget: p_of_auto(one["runs"]) for budget, one in apart.items()}))
 
 
-def section(told: dict[str, Any]) -> str:
-    """One workload."""
+def p_of_auto(runs: list[dict[str, Any]]) -> float:
+    """Of `save="auto"` against shuffling."""
+    auto, shuffle = ({row["seed"]: row for row in runs if row["arm"] == arm} for arm in ("auto", "shuffle"))
+    return paired(differences(auto, shuffle)).p
+
+
+def section(told: dict[str, Any], apart: dict[str, float]) -> str:
+    """One workload; `apart` are the p-values, by budget, of one method more that was decided apart."""
     facts = told["workload"]
     regime = "saturated" if facts["saturated"] else "not saturated"
     parts = [f"### {facts['name']}", f"{facts['about']}; the full run has {facts['epochs']:g} epochs; {regime}."]
     for budget in sorted(told["budgets"], key=float):
         parts += [
             f"{float(budget):.0%} of the full run's visits:",
-            table(told["budgets"][budget]["runs"], told["tuned"]),
+            table(told["budgets"][budget]["runs"], told["tuned"], apart.get(budget)),
         ]
     if len(told["budgets"]) > 1:
         parts += ["By visits, and against shuffling with as many:", by_visits(told["budgets"])]
@@ -153,18 +105,24 @@ def against_full(budgets: dict[str, Any], full: dict[int, Any], within: float) -
 
 
 def to_full(budgets: dict[str, Any]) -> str:
-    """The part of the full run's visits at which every method has the mean accuracy of shuffling with all of them.
+    """The part of the full run's visits at which every method has the mean accuracy of shuffling with all of them."""
+    lines = ["| method | visits to the full run's accuracy, % (95 % interval) |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {arm} | {told} |" for arm, told in visits_to_full(budgets).items())])
 
-    Between two budgets accuracy is taken to grow evenly. The interval is of 9,999 resamples of the seeds, the same for
-    both; where one does not get there with all visits either, it has no upper end.
+
+def visits_to_full(budgets: dict[str, Any]) -> dict[str, str]:
+    """Of every method with all visits: between two budgets accuracy is taken to grow evenly.
+
+    The interval is of 9,999 resamples of the seeds, the same for both; where one does not get there with all visits
+    either, it has no upper end.
     """
     by: dict[str, dict[float, dict[int, float]]] = {}
     for budget, told in budgets.items():
         for row in told["runs"]:
             if row["test.accuracy"] is not None:
                 by.setdefault(row["arm"], {}).setdefault(float(budget), {})[row["seed"]] = row["test.accuracy"]
-    full = by["shuffle"][1.0]
-    lines = ["| method | visits to the full run's accuracy, % (95 % interval) |", "|---|---:|"]
+    full = by.get("shuffle", {}).get(1.0, {})
+    result = {}
     for arm, found in by.items():
         seeds = [seed for seed in full if all(seed in rows for rows in found.values())]
         at = sorted(found)
@@ -176,8 +134,8 @@ def to_full(budgets: dict[str, Any]) -> str:
         again = np.array([reached(at, values[:, some].mean(1), target[some].mean()) for some in drawn])
         low, high = np.quantile(again, (0.025, 0.975), method="nearest")
         one = reached(at, values.mean(1), target.mean())
-        lines.append(f"| {arm} | {share(one, at)} ({share(low, at)} to {share(high, at)}) |")
-    return "\n".join(lines)
+        result[arm] = f"{share(one, at)} ({share(low, at)} to {share(high, at)})"
+    return result
 
 
 def reached(at: list[float], means: Any, target: float) -> float:
@@ -226,14 +184,16 @@ def ablations(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def table(runs: list[dict[str, Any]], tuned: dict[str, Any]) -> str:
+def table(runs: list[dict[str, Any]], tuned: dict[str, Any], apart: float | None = None) -> str:
+    """Every method of one budget; `apart` is the p-value of one more, which counts where they are corrected."""
     arms = list(dict.fromkeys(row["arm"] for row in runs))
     by = {arm: {row["seed"]: row for row in runs if row["arm"] == arm} for arm in arms}
     shuffle = by.get("shuffle", {})
     tests = {
         arm: paired(differences(by[arm], shuffle)) for arm in arms if arm != "shuffle" and shared(by[arm], shuffle)
     }
-    corrected = dict(zip(tests, holm([one.p for one in tests.values()]), strict=True))
+    family = [one.p for one in tests.values()] + ([] if apart is None or "auto" in tests else [apart])
+    corrected = dict(zip(tests, holm(family), strict=False))
     lines = [
         "| method | tuned to | test accuracy, % | against shuffle (95 % interval), points | p (Holm) "
         "| against permuted | NLL | ECE, % | worst class, % | training accuracy, % |",

@@ -81,8 +81,7 @@ run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle info
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_curve --controls permuted
 run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve
-run.py decide cifar10-16-rates --again auto --budgets 0.5 0.25 --only shuffle auto --controls
+run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
 run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto

@@ -56,7 +56,7 @@ def pairs(results: Path) -> str:
 
     The last row counts the stars.
     """
-    stars: dict[str, list[int]] = {name: [] for name in PAIRS}
+    stars: dict[tuple[str, str, str], int] = {}  # +1 ahead, -1 behind, 0 not shown
     lines = ["| task | visits | " + " | ".join(PAIRS) + " |", "|---|---:|" + "---|" * len(PAIRS)]
     for task, title in TASKS.items():
         found: dict[str, dict[str, str]] = {}
@@ -67,16 +67,17 @@ def pairs(results: Path) -> str:
                     told = paired(differences(one, other))
                     star = told.p < 0.05
                     found.setdefault(budget, {})[name] = points(told) + (" *" if star else "")
-                    stars[name].append(star * (1 if told.mean > 0 else -1))
+                    stars[task, budget, name] = star * (1 if told.mean > 0 else -1)
         for budget in sorted(found, key=float):
             cells = [found[budget].get(name, "") for name in PAIRS]
             lines.append(f"| {title} | {float(budget):.0%} | " + " | ".join(cells) + " |")
-    tally = (f"{signs.count(1)} ahead, {signs.count(-1)} behind, of {len(signs)}" for signs in stars.values())
+    by = [[sign for (_, _, pair), sign in stars.items() if pair == name] for name in PAIRS]
+    tally = (f"{signs.count(1)} ahead, {signs.count(-1)} behind, of {len(signs)}" for signs in by)
     return "\n".join([*lines, "| with a star | | " + " | ".join(tally) + " |"])
 
 
 def all_to_full(results: Path) -> str:
-    """The same of every task."""
+    """At which part of the full run's visits each of these has its accuracy, of every task that was run to the end."""
     arms = {
         "forgetting_curve": "forgetting curve",
         CONTROL: "its control",

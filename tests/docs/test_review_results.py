@@ -45,6 +45,7 @@ def test_what_was_decided_again_takes_the_place_of_what_was_before(tmp_path):
         (tmp_path / f"review_{name}.json").write_text(json.dumps(told), encoding="utf-8")
     assert "| +20.00 (+20.00 to +20.00)" in glance.pairs(tmp_path)
     assert "+10.00" not in glance.pairs(tmp_path)
+    assert "| 0 ahead, 0 behind, of 1 | 0 ahead, 0 behind, of 0 |" in glance.pairs(tmp_path)  # counted once
 
 
 def test_visits_to_the_full_run():

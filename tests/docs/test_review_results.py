@@ -8,10 +8,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
-sys.path.insert(0, str(ROOT / "bench" / "review"))
 
+# the scripts of bench/ import each other by bare names: nothing of that stays behind for other tests
+sys.path.insert(0, str(ROOT / "bench" / "review"))
 import glance  # noqa: E402
 import table  # noqa: E402
+
+sys.path.remove(str(ROOT / "bench" / "review"))
+for name in ("glance", "table", "workloads"):
+    del sys.modules[name]
 
 
 def run(arm, seed, accuracy):

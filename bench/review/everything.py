@@ -91,12 +91,13 @@ run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "ra
 "window 0.25" "save auto, rate 3"
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve
+run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto
 run.py ablate cifar10-10k-vgg --seeds 3 --changes "save auto" "rate 3" "save auto, rate 3" "save auto, retention 0.95" \
 "exponent 1" "floor 0.25" "save 0.3" "last phase 0.25" permuted shuffle
 run.py ablate cifar10-10k-vgg --seeds 6 --changes "save auto, retention 0.95, rate 3" shuffle
 run.py ablate cifar10-10k-vgg --at 1 --seeds 3 --changes "save auto" "save auto, absence"
 run.py tune cifar10-10k-vgg-rates --further --tuned cifar10-10k-vgg --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-10k-vgg-rates --budgets 0.5 --controls --only shuffle infobatch forgetting_curve
+run.py decide cifar10-10k-vgg-rates --budgets 0.5 --only shuffle infobatch forgetting_curve
 run.py decide cifar10-10k-vgg-rates --again auto --budgets 0.5 1.0 --controls --only shuffle auto
 growing.py all fine-tuning
 growing.py all fine-tuning-short

@@ -269,6 +269,8 @@ def test_labels_are_found_in_what_torch_wraps_around_a_data_set():
     assert labels(Subset(keeps, [2, 0])) == [3, 5]
     assert labels(Subset(Subset(pairs, range(1, 4)), [1])) == [1]
     assert labels(ConcatDataset([pairs, Subset(keeps, [1])])) == [0, 2, 1, 0, 4]
+    pairs.targets = [7, 7, 8, 8]  # what a data set says itself goes before
+    assert labels(pairs) == labels(Subset(pairs, range(4))) == [7, 7, 8, 8]
     # no labels where it is not clear that they are classes, or some have none
     for data in (
         TensorDataset(x), TensorDataset(x, y.float()), TensorDataset(x, x.long()), TensorDataset(x, y, torch.arange(4)),

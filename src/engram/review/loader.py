@@ -236,15 +236,6 @@ def _check(loader: Mapping[str, Any]) -> None:
 
 def _labels(dataset: Any) -> Tensor | None:
     """The classes of a data set that keeps them, as torchvision's do, also of a part of one or of several together."""
-    if isinstance(dataset, torch.utils.data.Subset):
-        whole = _labels(dataset.dataset)
-        return None if whole is None else whole[torch.as_tensor(dataset.indices, dtype=torch.long)]
-    if isinstance(dataset, torch.utils.data.ConcatDataset):
-        parts = [part for one in dataset.datasets if (part := _labels(one)) is not None]
-        return torch.cat(parts) if len(parts) == len(dataset.datasets) else None
-    if isinstance(dataset, torch.utils.data.TensorDataset):
-        found = dataset.tensors[1] if len(dataset.tensors) == 2 else torch.empty(0)  # of pairs alone it is clear which
-        return found if found.shape == (len(dataset),) and are_classes(found) else None
     for name in ("targets", "labels"):
         found = getattr(dataset, name, None)
         if found is None or callable(found):
@@ -253,6 +244,19 @@ def _labels(dataset: Any) -> Tensor | None:
             labels = torch.as_tensor(found)
         except (TypeError, ValueError, RuntimeError):
             continue
-        if labels.shape == (len(dataset),) and are_classes(labels):  # -1 stands for none
+        if _are_of(labels, dataset):
             return labels
+    if isinstance(dataset, torch.utils.data.Subset):
+        whole = _labels(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices, dtype=torch.long)]
+    if isinstance(dataset, torch.utils.data.ConcatDataset):
+        parts = [part for one in dataset.datasets if (part := _labels(one)) is not None]
+        return torch.cat(parts) if len(parts) == len(dataset.datasets) else None
+    if isinstance(dataset, torch.utils.data.TensorDataset) and len(dataset.tensors) == 2:
+        return dataset.tensors[1] if _are_of(dataset.tensors[1], dataset) else None
     return None
+
+
+def _are_of(labels: Tensor, dataset: Any) -> bool:
+    """Whether they are a class for each example; -1 stands for none."""
+    return labels.shape == (len(dataset),) and are_classes(labels)

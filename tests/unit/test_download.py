@@ -17,6 +17,10 @@ from engram.errors import UserError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 
+UNPACKS = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="Python 3.11.0 to 3.11.3 does not unpack; another test sees to that"
+)
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.content`, with or without ranges; `server.stop_at` breaks the connection off."""
@@ -251,6 +255,7 @@ def member(name, kind=tarfile.REGTYPE, link=""):
     return info
 
 
+@UNPACKS
 def test_an_archive_is_unpacked(tmp_path):
     path = archive(tmp_path / "a.tar.gz", (member("set/one"), b"1"), (member("set/two"), b"22"))
     folder = unpack(path, tmp_path / "cache" / "unpacked")
@@ -258,6 +263,7 @@ def test_an_archive_is_unpacked(tmp_path):
     assert sorted(one.name for one in folder.parent.iterdir()) == ["unpacked"]
 
 
+@UNPACKS
 def test_what_is_unpacked_already_stays(tmp_path):
     path = archive(tmp_path / "a.tar.gz", (member("one"), b"1"))
     (tmp_path / "unpacked").mkdir()
@@ -265,6 +271,7 @@ def test_what_is_unpacked_already_stays(tmp_path):
     assert [one.name for one in unpack(path, tmp_path / "unpacked").iterdir()] == ["mine"]
 
 
+@UNPACKS
 def test_an_archive_that_cannot_be_unpacked_there(tmp_path):
     path = archive(tmp_path / "a.tar.gz", (member("one"), b"1"))
     (tmp_path / "file").touch()
@@ -274,11 +281,12 @@ def test_an_archive_that_cannot_be_unpacked_there(tmp_path):
 
 
 def test_an_old_python_does_not_unpack(tmp_path, monkeypatch):
-    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
     with pytest.raises(UserError, match="cannot unpack archives safely"):
         unpack(archive(tmp_path / "a.tar.gz", (member("one"), b"1")), tmp_path / "unpacked")
 
 
+@UNPACKS
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -299,6 +307,7 @@ def test_an_archive_cannot_write_outside(tmp_path, hostile):
     assert not list(tmp_path.rglob("escaped"))
 
 
+@UNPACKS
 def test_absolute_names_stay_inside(tmp_path):
     target = tmp_path / "outside"
     path = archive(tmp_path / "a.tar.gz", (member(str(target)), b"1"))
@@ -307,6 +316,7 @@ def test_absolute_names_stay_inside(tmp_path):
     assert [one.read_bytes() for one in folder.rglob("outside")] == [b"1"]
 
 
+@UNPACKS
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_damaged_archives(tmp_path, share):
     path = archive(tmp_path / "a.tar.gz", (member("set/one"), CONTENT))
@@ -317,6 +327,7 @@ def test_damaged_archives(tmp_path, share):
     assert not (tmp_path / "unpacked").exists()
 
 
+@UNPACKS
 def test_an_archive_that_is_none(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"words")
     with pytest.raises(UserError, match="is damaged"):

@@ -1,5 +1,6 @@
 """The `engram` command: finds the verb, hands it its settings, and turns what cannot be used into a short message."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("stopped", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader of a pipe has had enough
-        sys.stderr.close()
+        # what is left to be written goes nowhere: tried again as the process ends, it would end it with code 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
 

@@ -129,12 +129,14 @@ def test_it_is_printed_as_it_is_written(run: Path, monkeypatch: pytest.MonkeyPat
     assert pipe.seen[:6] == [text[: 2 + written] for written in range(6)]
 
 
+# as a shell has it, where what is printed waits in a buffer
+BUFFERED = {name: value for name, value in commands.ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.mark.slow
 def test_a_reader_that_has_had_enough_ends_it(run: Path) -> None:
     command = [sys.executable, "-m", "engram", "write", str(run), "--length", "1000000"]
-    process = subprocess.Popen(
-        command, env=commands.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     first = process.stdout.read(30)  # long before the last is written
@@ -143,6 +145,28 @@ def test_a_reader_that_has_had_enough_ends_it(run: Path) -> None:
     assert first == text_of(prompt="", length=30)
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_what_a_reader_left_unread_is_not_written_as_the_process_ends() -> None:
+    program = """
+from engram.cli import app
+
+def dispatch(words):
+    print("left in the buffer")
+    raise BrokenPipeError
+
+app.dispatch = dispatch
+input()
+app.main([])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], env=BUFFERED, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate("go on\n", timeout=60)[1] == ""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from engram.errors import UserError
+from engram.review import export
 from engram.review.loader import ReviewLoader
 from engram.review.sampler import ReviewSampler
 
@@ -184,6 +185,24 @@ def test_a_data_set_may_grow_and_not_shrink():
         next(iter(loader))
 
 
+class Held(Numbers):
+    """Knows no example beyond those that it holds."""
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}])
+def test_workers_see_what_has_come(workers):
+    data = Held(16)
+    loader = ReviewLoader(data, batch_size=4, epochs=6, **workers)
+    drive(loader, 1)
+    data.count = 24
+    assert set(range(16, 24)) & set(drive(loader, 1)[0])
+
+
 @pytest.mark.parametrize("more", [{}, {"settings": {"save": "auto"}}, {"method": "leitner"}, {"permuted": True}])
 def test_a_state_goes_on_exactly_after_growth(more):
     whole = ReviewLoader(data := Numbers(40), batch_size=8, epochs=12, **more)
@@ -241,11 +260,94 @@ def test_another_data_sets_ledger_is_refused():
     ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=2).load_state_dict(saved)
 
 
+class Open(Numbers):
+    """Keeps its numbers as torchvision's data sets keep theirs."""
+
+    def __init__(self, values):
+        super().__init__(len(values))
+        self.data = values
+
+
+def test_the_ledger_of_other_examples_is_refused_where_they_lie_open():
+    zeros, ones, y = torch.zeros(16, 2), torch.ones(16, 2), torch.tensor([0, 1] * 8)
+    pairs = [(x, int(label)) for x, label in zip(zeros, y, strict=True)]
+    longer = TensorDataset(torch.cat([zeros, ones]), torch.cat([y, y]))
+    for kept, other in (
+        (TensorDataset(zeros, y), TensorDataset(ones, y)),
+        (TensorDataset(zeros, zeros), TensorDataset(ones, zeros)),
+        (TensorDataset(zeros, y), TensorDataset(torch.zeros(16, 3), y)),
+        (pairs, [(x, 1 - label) for x, label in pairs]),
+        (Subset(longer, list(range(16))), Subset(longer, list(range(16, 32)))),
+        (ConcatDataset([pairs[:8], pairs[8:]]), ConcatDataset([pairs[:8], [*pairs[:7], (ones[0], 1)]])),
+        (Open(zeros.numpy()), Open(ones.numpy())),
+        (Open(["a.jpg"] * 16), Open(["b.jpg"] * 16)),
+    ):
+        saved = ReviewLoader(kept, batch_size=4, epochs=2).state_dict()
+        loader = ReviewLoader(other, batch_size=4, epochs=2)
+        with pytest.raises(UserError, match="ledger of another data set"):
+            loader.load_state_dict(saved)
+        assert not loader.ledger.seen.any()
+        ReviewLoader(kept, batch_size=4, epochs=2).load_state_dict(saved)
+    saved = ReviewLoader(pairs, batch_size=4, epochs=2).state_dict()
+    ReviewLoader([*pairs, (ones[0], 0)], batch_size=4, epochs=2).load_state_dict(saved)  # more at its end
+    del saved["content"]  # as states were before
+    ReviewLoader(pairs, batch_size=4, epochs=2).load_state_dict(saved)
+
+
+def test_another_type_of_data_set_is_another_data_set():
+    class Others(Numbers):
+        pass
+
+    saved = ReviewLoader(Numbers(16), batch_size=4, epochs=2).state_dict()
+    with pytest.raises(UserError, match="ledger of another data set"):
+        ReviewLoader(Others(16), batch_size=4, epochs=2).load_state_dict(saved)
+
+
 def test_the_ledger_of_tensors_with_other_labels_is_refused():
     x, y = torch.zeros(4, 2), torch.tensor([0, 2, 1, 0])
     saved = ReviewLoader(TensorDataset(x, y), batch_size=2, epochs=1).state_dict()
     with pytest.raises(UserError, match="ledger of another data set"):
         ReviewLoader(TensorDataset(x, y.flip(0)), batch_size=2, epochs=1).load_state_dict(saved)
+
+
+def test_the_state_of_bundled_batches_is_not_one_of_single_examples():
+    saved = ReviewLoader(Numbers(16), batch_size=4, epochs=2, unit="batch").state_dict()
+    with pytest.raises(UserError, match="its unit is 'batch', not 'example'"):
+        ReviewLoader(Numbers(16), batch_size=4, epochs=2).load_state_dict(saved)
+
+
+def test_a_ledger_can_be_kept_as_a_table(tmp_path):
+    loader = ReviewLoader(Numbers(16, targets=[0, 1] * 8), batch_size=4, epochs=4)
+    drive(loader)
+    loader.export(tmp_path / "ledger.parquet")
+    assert torch.equal(export.read(tmp_path / "ledger.parquet").visits, loader.ledger.visits)
+    assert export.read_examples(tmp_path / "ledger.parquet")[1].tolist() == [0, 1] * 8
+    part = ReviewSampler(10, 2, epochs=1, rank=1, world=2)
+    part.export(tmp_path / "part.parquet")
+    assert export.read_examples(tmp_path / "part.parquet")[0] == [str(index) for index in part.shard.tolist()]
+
+
+class Drawn(Numbers):
+    """A number that each worker draws anew, beside the example's own."""
+
+    def __getitem__(self, index):
+        return float(index), torch.rand(())
+
+
+def test_what_workers_draw_is_the_same_at_the_same_place_in_training():
+    def drawn(seed):
+        loader = ReviewLoader(Drawn(16), batch_size=4, epochs=2, num_workers=1, seed=seed)
+        rows = []
+        for _ in range(loader.rounds):
+            for x, noise in loader:
+                rows.append(noise)
+                loader.grade(x.float())
+        return torch.cat(rows)
+
+    first = drawn(0)
+    torch.rand(3)  # what the global generator was asked in between makes no difference
+    assert torch.equal(first, drawn(0))
+    assert not torch.equal(first, drawn(1))
 
 
 def test_arguments_that_no_loader_has_are_refused_with_the_way_to_go():
@@ -333,6 +435,29 @@ def test_the_sampler_serves_a_loader_of_ones_own():
     list(silent)
     with pytest.raises(UserError, match="went by without being graded"):
         list(silent)
+
+
+def test_a_sampler_notices_what_is_graded_twice_or_never():
+    sampler = ReviewSampler(12, batch_size=4, epochs=3, method="shuffle")
+    loader = DataLoader(Numbers(12), batch_sampler=sampler)
+    for x, _ in loader:
+        sampler.grade(x.float())
+        with pytest.raises(UserError, match="every batch that came was graded already"):
+            sampler.grade(x.float())
+    assert sampler.ledger.loss.tolist() == list(range(12))
+    for number, (x, _) in enumerate(loader):
+        if number:
+            sampler.grade(x.float())
+    with pytest.raises(UserError, match="1 of 3 batches of a round went by without being graded"):
+        next(iter(loader))
+
+
+def test_a_pass_over_a_sampler_may_be_broken_off():
+    sampler = ReviewSampler(12, batch_size=4, epochs=3, method="shuffle")
+    loader = DataLoader(Numbers(12), batch_sampler=sampler)
+    x, _ = next(iter(loader))
+    sampler.grade(x.float())
+    assert [len(batch) for batch in sampler] == [4, 4]
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -333,6 +333,133 @@ def test_what_cannot_be_reviewed_is_refused():
         made(labels=torch.tensor(3))
     with pytest.raises(UserError, match="labels are torch"):
         made(labels=torch.zeros(20))
+    with pytest.raises(UserError, match="labels are a list that is no tensor of numbers"):
+        made(labels=["cat"] * 20)
+    for epochs in (float("nan"), float("inf"), "2", None):
+        with pytest.raises(UserError, match="epochs is"):
+            made(epochs=epochs)
+    for batch_size in (0, None, "4", True, 2.5):
+        with pytest.raises(UserError, match="batch_size is"):
+            made(batch_size=batch_size)
+    assert made(batch_size=np.int64(4), epochs=np.float32(2)).total_steps == 10
+
+
+def test_what_is_no_batch_of_losses_is_refused_and_nothing_is_recorded():
+    reviewer = made("forgetting_curve", examples=8, batch_size=4, measure="correct")
+    reviewer.batches()
+    for losses in ([1.0] * 4, 3.0, torch.ones(4, dtype=torch.int64)):
+        with pytest.raises(UserError, match="not a tensor of floating-point numbers"):
+            reviewer.grade(losses)
+    for correct in (torch.ones(3), torch.ones(()), [True] * 4):
+        with pytest.raises(UserError, match="correct is of shape"):
+            reviewer.grade(torch.ones(4), correct=correct)
+    assert reviewer.steps == 0
+    assert not reviewer.pending
+
+
+def test_losses_that_are_not_finite_are_found_at_the_end_of_a_round_where_nobody_waited_for_them():
+    reviewer = made("forgetting_curve", examples=8, batch_size=4, epochs=4)
+    reviewer.batches()
+    reviewer.observe(torch.tensor([1.0, float("nan"), 1.0, 1.0]))  # as a training loop does; grade looks on the CPU
+    with pytest.raises(UserError, match="is nan"):
+        reviewer.observe(torch.ones(4))
+    assert not reviewer.ledger.seen.any()
+    reviewer.skip()  # the batch still waits, and training goes on
+    assert reviewer.round_is_over
+    drive(reviewer)
+    assert reviewer.finished
+    assert reviewer.ledger.seen.all()
+
+
+def test_dates_in_place_of_classes_cost_no_memory_by_their_size():
+    labels = torch.arange(200) + 1_700_000_000_000
+    reviewer = made("forgetting_curve", examples=200, batch_size=20, epochs=8, labels=labels)
+    while not reviewer.finished:
+        for batch in reviewer.batches():
+            reviewer.grade(torch.where(batch % 2 == 0, 0.1, 4.0))
+    assert reviewer.ledger.seen.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16])
+def test_labels_may_be_of_any_whole_type(dtype):
+    given = torch.tensor([0, 1] * 10).to(dtype)
+    reviewer = made(labels=given)
+    assert reviewer.labels.dtype == torch.int64
+    assert reviewer.labels.tolist() == [0, 1] * 10
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "says"),
+    [
+        ({"save": 0.5}, {"save": "auto"}, "its built is"),
+        ({"memory": "power_law"}, {"memory": "fsrs"}, "its memory is 'power_law', not 'fsrs'"),
+    ],
+)
+def test_the_state_of_other_settings_is_refused_and_nothing_changes(saved, loaded, says):
+    one, other = (made(methods.build("forgetting_curve", given), epochs=6) for given in (saved, loaded))
+    drive(one, 4)
+    drive(other, 2)
+    before = other.state_dict()
+    with pytest.raises(UserError, match=says):
+        other.load_state_dict(one.state_dict())
+    assert_same(other.state_dict(), before)
+
+
+@pytest.mark.parametrize(("name", "value"), [("clock", "visits"), ("measure", "correct")])
+def test_the_state_of_another_clock_or_measure_is_refused(name, value):
+    saved = made("forgetting_curve", **{name: value}).state_dict()
+    with pytest.raises(UserError, match=f"its {name} is '{value}'"):
+        made("forgetting_curve").load_state_dict(saved)
+
+
+def test_a_setting_given_as_it_is_by_default_is_no_other_setting():
+    saved = made(methods.build("forgetting_curve", {"save": 0.5, "floor": 0.1})).state_dict()
+    made("forgetting_curve").load_state_dict(saved)
+    for name in ("clock", "measure", "memory", "built"):  # as states were before they told so much
+        del saved["settings"][name]
+    made("forgetting_curve").load_state_dict(saved)
+
+
+@pytest.mark.parametrize("name", ["rng", "method", "memory", "history", "tally", "pending", "order"])
+def test_a_state_that_is_not_whole_is_refused_and_nothing_changes(name):
+    one, other = made("forgetting_curve", epochs=6), made("forgetting_curve", epochs=6)
+    drive(one, 5)
+    drive(other, 7)
+    before, state = other.state_dict(), one.state_dict()
+    del state[name]
+    with pytest.raises(UserError, match=f"it has no '{name}'"):
+        other.load_state_dict(state)
+    assert_same(other.state_dict(), before)
+    came = drive(other)
+    assert len(came) == other.total_steps - 7
+
+
+def assert_same(one, other):
+    """Two states, tensors included."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other or one != one
+
+
+def test_memory_and_link_are_fitted_to_what_was_recalled():
+    """Half of the examples are recalled each time, half never: what is believed of both must have moved."""
+    reviewer = made(methods.build("forgetting_curve", {"save": 0.0}), examples=40, batch_size=8, epochs=12)
+    before = dict(reviewer.method.memory.parameters), reviewer.link.state_dict()
+    while not reviewer.finished:
+        for batch in reviewer.batches():
+            reviewer.grade(torch.where(batch % 2 == 0, 0.01, 5.0))
+    assert reviewer.method.memory.parameters != before[0]
+    assert reviewer.link.state_dict() != before[1]
     with pytest.raises(UserError, match="labels are torch"):
         made(labels=torch.zeros(20, dtype=torch.bool))
     with pytest.raises(UserError, match="int64, the least of them -1"):

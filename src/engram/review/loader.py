@@ -6,18 +6,22 @@
             losses = criterion(net(x), y)                     # reduction="none"
             loader.grade(losses).backward()
 
-`epochs` counts visits: epochs 10 costs what ten shuffled epochs cost, whatever the method, and `total_steps` is known
-before training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs.
+`epochs` counts visits: epochs 10 takes as many steps as ten shuffled epochs, whatever the method, and `total_steps` is
+known before training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs. (Where
+the number of examples is no multiple of `batch_size`, a pass over all of them ends with a smaller batch and a chosen
+round does not; so a chosen round visits up to a batch more than its share. `drop_last=True` makes every batch whole.)
 """
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
+from engram.review.content import content
 from engram.review.labels import are_classes
 from engram.review.method import Method
 from engram.review.reviewer import generator
@@ -32,7 +36,7 @@ class ReviewLoader:
     Args:
         dataset: anything with `__getitem__` and `__len__`; it may grow at its end between rounds.
         batch_size, drop_last: as for `torch.utils.data.DataLoader`.
-        epochs: visits of the whole run, divided by the number of examples.
+        epochs: visits of the whole run divided by the number of examples, in steps: see above.
         method, seed, labels, clock, measure, permuted, optimizer, unit: as for `ReviewSampler`. Where no labels are
             given, those of the data set are taken if it has them as `targets` or `labels`, all of them from 0, or is a
             TensorDataset of pairs, or a Subset or ConcatDataset of such.
@@ -91,10 +95,12 @@ class ReviewLoader:
         )
         self.rng = loader.pop("generator", None) or torch.Generator()
         self.round = _Round()
-        self.data: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
-            dataset, batch_sampler=self.round, generator=self.rng, **loader
-        )
+        self.arguments = loader
+        self.data = self._reading()
         self.waiting = 0  # batches that were yielded and not yet graded
+
+    def _reading(self) -> torch.utils.data.DataLoader[Any]:
+        return torch.utils.data.DataLoader(self.dataset, batch_sampler=self.round, generator=self.rng, **self.arguments)
 
     @property
     def rounds(self) -> int:
@@ -112,7 +118,7 @@ class ReviewLoader:
 
     @property
     def epoch(self) -> float:
-        """Visits so far divided by the number of examples."""
+        """Steps so far divided by those of a pass over all examples."""
         return self.sampler.epoch
 
     @property
@@ -147,6 +153,8 @@ class ReviewLoader:
         length = _length(self.dataset)
         if length != self.sampler.examples:
             self.sampler.grow(length, _labels(self.dataset) if self.own_labels else None)
+            if self.arguments.get("persistent_workers"):  # they hold the data set as it was
+                self.data = self._reading()
 
     def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
         """Record what the oldest ungraded batch showed; the weighted mean of its losses, to minimise.
@@ -172,16 +180,30 @@ class ReviewLoader:
                 then="for several losses of one batch, add them before grading",
             )
 
+    def export(self, path: str | Path) -> None:
+        """Write the ledger as Parquet, a row an example: see `ReviewSampler.export`."""
+        self.sampler.export(path)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, also in the middle of a round; batches that came and were not graded come again."""
-        return self.sampler.state_dict()
+        return {**self.sampler.state_dict(), "content": content(self.dataset, self.sampler.examples)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`: the next pass goes on where the saved one was.
 
+        Another data set is known by its length, type and labels, and by what of its examples lies open without reading
+        them: tensors, the items of a list, torchvision's arrays or file names (64 examples, evenly over all).
+
         Raises:
-            UserError: the state of another data set, process or method; this one stays as it was.
+            UserError: the state of another data set, process, method or setting; this one stays as it was.
         """
+        before = min(int(state.get("examples", 0)), len(self.dataset))
+        held = content(self.dataset, before) if before and state.get("content") is not None else None
+        if held is not None and held != state["content"]:
+            raise UserError(
+                f"this is the ledger of another data set: its {before:,} examples are not these",
+                allowed="the data set it was kept for, also with more examples at its end",
+            )
         self.sampler.load_state_dict(state)
         self.waiting = 0
 

@@ -8,6 +8,7 @@ what was observed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -67,12 +68,14 @@ class Method:
         retention: predicted recall at which an example is due.
         least_share: the smallest share of the examples a round may have; smaller ones are filled up at random.
         charge: what a visit costs, in visits: 1 for a forward and a backward pass (a forward pass alone is a third).
+        built: the name and every setting, where it was built by name: a state goes on with the same ones.
     """
 
     memory: Memory | None = None
     retention: float = 0.9
     least_share: float = 1.0
     charge: float = 1.0
+    built: Mapping[str, Any] = MappingProxyType({})
 
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
         """Steps of every round, known beforehand; None where the size of a round depends on what is observed."""

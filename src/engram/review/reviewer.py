@@ -11,12 +11,15 @@ What a round's visits show is kept in a list, a few tensors a batch, and taken i
 the choice of a round rests on whole rounds, costs a batch next to nothing, and nobody waits for a device.
 
 The clock goes by visits divided by the number of examples. As `updates` it goes slower where the learning rate is
-lower than it has been: a network that moves less forgets less.
+lower than it has been: a network that moves less forgets less. The highest rate is not known before it comes, so that
+while the rate rises, in a warm-up, every step counts whole.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -26,7 +29,7 @@ from engram.errors import UserError, nearest
 from engram.review import recall
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
-from engram.review.labels import check_labels
+from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.memory import Record
 from engram.review.method import Method, Moment, Round, stretched
@@ -78,12 +81,10 @@ class Reviewer:
         if clock not in CLOCKS:
             raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
         recall.check_measure(measure)
-        if epochs <= 0 or batch_size < 1 or examples < 1:
-            raise UserError(f"nothing to review: {examples} examples, batch_size {batch_size}, epochs {epochs}")
-        check_labels(labels, examples)
+        check_course(examples, batch_size, epochs)
         self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
-        self.labels = labels
+        self.labels = as_labels(labels, examples)
         self.ledger = Ledger(examples)
         self.begun_with = examples
         self.permutation = self._permuted(examples) if permuted else None
@@ -233,9 +234,11 @@ class Reviewer:
             lr: the learning rate of this step, for the clock.
 
         Raises:
-            UserError: no batch is waiting, or losses of another length, or not finite; nothing is recorded.
+            UserError: no batch is waiting; losses or answers of another length, or losses that are not finite: nothing
+                is recorded. Where losses are on an accelerator, which nobody waits for, those that are not finite are
+                found at the end of the round, and nothing of that round is recorded.
         """
-        self.expect(losses)
+        self.expect(losses, correct)
         if losses.device.type == "cpu" and not torch.isfinite(losses).all():
             wrong = int((~torch.isfinite(losses)).nonzero()[0])
             raise UserError(
@@ -247,8 +250,15 @@ class Reviewer:
         self.observe(losses.detach(), correct=correct, lr=lr)
         return weighted
 
-    def expect(self, losses: Tensor) -> None:
-        """Refuse losses that are not those of the batch that waits to be graded."""
+    def expect(self, losses: Tensor, correct: Tensor | None = None) -> None:
+        """Refuse losses and answers that are not those of the batch that waits to be graded."""
+        if not isinstance(losses, Tensor) or not losses.is_floating_point():
+            kind = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+            raise UserError(
+                f"losses are {kind}, not a tensor of floating-point numbers",
+                allowed="one loss an example, with its graph",
+                then='compute them with reduction="none"',
+            )
         if self.round_is_over:
             raise UserError(
                 "there is no batch to grade: every batch of this round is graded already",
@@ -262,6 +272,12 @@ class Reviewer:
                 f"losses are of shape {shape}, the batch has {wanted} examples",
                 allowed=f"one loss an example, shape {wanted}",
                 then='compute them with reduction="none"',
+            )
+        if correct is not None and (not isinstance(correct, Tensor) or correct.shape != losses.shape):
+            shape = "x".join(map(str, getattr(correct, "shape", ()))) or "a single truth value"
+            raise UserError(
+                f"correct is of shape {shape}, the batch has {wanted} examples",
+                allowed=f"whether each answer was right, shape {wanted}",
             )
 
     def observe(
@@ -277,12 +293,26 @@ class Reviewer:
         Args:
             losses: (B,) detached.
             rows: (B,) indices whose losses these are, where they are not those of the batch, as with mixed images.
+
+        Raises:
+            UserError: a loss of the round that this batch ends is not finite; nothing of that round is recorded, and
+                the batch still waits.
         """
         indices = self.waiting
         grades = recall.grade(losses, correct, measure=self.measure, floor=self.floor)
         self.pending.append((indices if rows is None else rows, losses.float(), grades, self.clock, self.position))
+        if (self.position + 1) * self.batch_size >= len(self.order):
+            self._check_round()
         self.clock += self._pace(len(indices), lr)
         self.skip()
+
+    def _check_round(self) -> None:
+        """Refuse what the whole round showed where it cannot be taken in, and forget it: the next one can be."""
+        try:
+            self.ledger.check(self.observed())
+        except UserError:
+            self.pending.clear()
+            raise
 
     def skip(self) -> None:
         """Go on to the next batch without recording this one."""
@@ -371,7 +401,7 @@ class Reviewer:
         Raises:
             UserError: labels that are none of these examples; nothing has grown.
         """
-        check_labels(labels, examples)
+        labels = as_labels(labels, examples)
         before = self.steps_per_pass
         self.ledger.grow(examples)
         if self.planned is not None:
@@ -434,17 +464,42 @@ class Reviewer:
         Raises:
             UserError: the state of another review; this one stays as it was.
         """
-        saved = dict(state.get("settings", {}))
-        now, before = len(self), saved.get("examples", 0)
+        self._check_settings(state.get("settings", {}), grown)
+        kept = dict(vars(self))
+        parts = [self.method] if self.method.memory is None else [self.method, self.method.memory]
+        states = [copy.deepcopy(dict(part.state_dict())) for part in parts]
+        try:
+            self._load(state)
+        except Exception as error:
+            vars(self).update(kept)
+            for part, own in zip(parts, states, strict=True):
+                part.load_state_dict(own)
+            if isinstance(error, KeyError):
+                raise UserError(f"this is no whole state of a review: it has no {error.args[0]!r}") from None
+            raise
+
+    def _check_settings(self, saved: Mapping[str, Any], grown: bool) -> None:
+        """Refuse the state of another review."""
         for name, value in self._settings().items():
-            if saved.get(name) != value and not (grown and name == "examples" and before < value):
-                raise UserError(
-                    f"this is the state of another review: its {name} is {saved.get(name)!r}, not {value!r}",
-                    then="go on with the settings it was begun with",
-                )
-        ledger = Ledger(before, self.ledger.device) if before < now else self.ledger
+            was = saved.get(name)
+            if was == value or (name in SAID_LATER and was is None):
+                continue
+            if grown and name == "examples" and was is not None and was < value:
+                continue
+            raise UserError(
+                f"this is the state of another review: its {name} is {was!r}, not {value!r}",
+                then="go on with the settings it was begun with",
+            )
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take a state over; what it replaces is replaced whole, so that the caller can put it back."""
+        now, before = len(self), int(state["settings"]["examples"])
+        ledger, link, rng = Ledger(before, self.ledger.device), Link(), torch.Generator()
         ledger.load_state_dict(state["ledger"])
-        self.ledger, self.begun_with = ledger, int(state.get("begun_with", before))
+        link.load_state_dict(state["link"])
+        rng.set_state(state["rng"].cpu())
+        self.ledger, self.link, self.rng = ledger, link, rng
+        self.begun_with = int(state.get("begun_with", before))
         if self.permutation is not None:
             self.permutation = self._permuted(before)
         self.method.load_state_dict(state["method"])
@@ -456,9 +511,7 @@ class Reviewer:
         self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
         self.order = state["order"].to("cpu", torch.int64)
         self.weights = None if state["weights"] is None else state["weights"].cpu()
-        self.rng.set_state(state["rng"].cpu())
         self.history = [dict(row) for row in state["history"]]
-        self.link.load_state_dict(state["link"])
         self.tally = state["tally"].cpu().clone()
         self.pending = []
         if (pending := state["pending"]) is not None:
@@ -484,9 +537,35 @@ class Reviewer:
             "seed": self.seed,
             "drop_last": self.drop_last,
             "permuted": self.permutation is not None,
+            "clock": self.kind_of_clock,
+            "measure": self.measure,
+            "memory": None if self.method.memory is None else self.method.memory.name,
+            "built": {name: _told(value) for name, value in self.method.built.items()},
         }
 
 
+def check_course(examples: int, batch_size: int, epochs: float) -> None:
+    """Refuse numbers of which no rounds can be made."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise UserError(
+            f"nothing to review: batch_size is {batch_size!r}", allowed="a whole number of examples, 1 or more"
+        )
+    if not isinstance(epochs, Real) or not 0 < epochs < math.inf:
+        raise UserError(
+            f"nothing to review: epochs is {epochs!r}",
+            allowed="a number above 0: visits divided by the number of examples",
+        )
+    if examples < 1:
+        raise UserError(f"nothing to review: {examples} examples")
+
+
+def _told(setting: Any) -> str:
+    """A setting as text that is the same for 1 and 1.0."""
+    number = isinstance(setting, (int, float)) and not isinstance(setting, bool)
+    return repr(float(setting) if number else setting)
+
+
+SAID_LATER = ("clock", "measure", "memory", "built")  # settings that states of earlier versions do not tell
 PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control
 DELAYS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # clock units: where retention is counted
 

@@ -14,17 +14,18 @@ of one.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
-from engram.review import methods
-from engram.review.labels import check_labels
+from engram.review import export, methods
+from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
-from engram.review.reviewer import Reviewer, generator
+from engram.review.reviewer import Reviewer, check_course, generator
 
 
 class ReviewSampler(torch.utils.data.Sampler[list[int]]):
@@ -33,7 +34,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
     Args:
         examples: how many there are.
         batch_size: examples a step, on each process.
-        epochs: visits of the whole run, divided by the number of examples.
+        epochs: length of the run: as many steps as so many passes over all examples take, whatever the method.
         method: a name (`engram show reviews`), or a `Method` of one's own.
         seed: decides every choice, together with what is observed.
         labels: (N,) classes, for methods that look at them.
@@ -78,12 +79,13 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
     ) -> None:
         self.rank, self.world = _place(rank, world)
         self.examples, self.optimizer, self.words, self.seed = examples, optimizer, words, seed
-        labels = None if labels is None else torch.as_tensor(labels)
-        check_labels(labels, examples)
+        check_course(examples, batch_size, epochs)
+        labels = as_labels(labels, examples)
         self.labels = labels
         self.shard = _shard(examples, seed, self.rank, self.world)
         own = labels if self.shard is None or labels is None else labels[self.shard]
         number = examples if self.shard is None else len(self.shard)
+        self.unit = unit
         self.bundles = _bundles(number, unit, batch_size, drop_last, seed)
         self.reviewer = Reviewer(
             number if self.bundles is None else len(self.bundles),
@@ -99,6 +101,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         )
         self.handed = 0  # batches of the round that were handed out since the last pass began
         self.graded = 0  # of these
+        self.handed_all = False  # whether the pass has handed out its last batch
 
     @property
     def rounds(self) -> int:
@@ -116,7 +119,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
 
     @property
     def epoch(self) -> float:
-        """Visits so far divided by the number of examples."""
+        """Steps so far divided by those of a pass over all examples."""
         return self.reviewer.steps / self.reviewer.steps_per_pass
 
     @property
@@ -129,15 +132,17 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         return len(self.batches())
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.handed and not self.graded:
+        if self.handed > self.graded and (self.handed_all or not self.graded):
             raise UserError(
-                f"a round of {self.handed:,} batches went by without being graded",
-                then="call grade(losses) for each batch: loader.grade(losses).backward()",
+                f"{self.handed - self.graded:,} of {self.handed:,} batches of a round went by without being graded",
+                then="call grade(losses) once for each batch, in the order they come; engram.ReviewLoader notices at "
+                "once, also where batches are read ahead and a pass is broken off",
             )
         batches = self.batches()
-        self.handed = self.graded = 0
+        self.handed, self.graded, self.handed_all = 0, 0, False
         for batch in batches:
             self.handed += 1
+            self.handed_all = self.handed == len(batches)
             yield batch.tolist()
 
     def batches(self) -> list[Tensor]:
@@ -156,8 +161,16 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             lr: the learning rate of the step; taken from the optimizer where that was given.
 
         Raises:
-            UserError: graded twice, losses of another length, or not finite; nothing is recorded.
+            UserError: no batch waits, as where one is graded twice; losses or answers of another length, or losses that
+                are not finite; nothing is recorded. With workers that read ahead, a batch graded twice is noticed at
+                the end of the round alone; `ReviewLoader` always notices.
         """
+        if self.graded >= self.handed > 0:
+            raise UserError(
+                "there is no batch to grade: every batch that came was graded already",
+                allowed="one grade a batch",
+                then="for several losses of one batch, add them before grading",
+            )
         if lr is None and self.optimizer is not None:
             lr = float(self.optimizer.param_groups[0]["lr"])
         if self.bundles is not None:
@@ -168,7 +181,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
 
     def _as_one(self, losses: Tensor, correct: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The mean of a bundle's losses, and whether most of its answers were right."""
-        if self.bundles is None or self.reviewer.round_is_over:
+        if self.bundles is None or self.reviewer.round_is_over or not isinstance(losses, Tensor):
             return losses, correct  # the reviewer says what is wrong
         wanted = len(self.bundles[int(self.reviewer.waiting)])
         if losses.shape != (wanted,):
@@ -178,7 +191,9 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
                 allowed=f"one loss an example, shape {wanted}",
                 then='compute them with reduction="none"',
             )
-        return losses.mean()[None], None if correct is None else (correct.float().mean() >= RECALLED)[None]
+        if correct is None or correct.shape != losses.shape:
+            return losses.mean()[None], correct
+        return losses.mean()[None], (correct.float().mean() >= RECALLED)[None]
 
     def grow(self, examples: int, labels: Tensor | None = None) -> None:
         """The data set has more examples now, at its end; they are new in the next round.
@@ -191,9 +206,20 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")
         if self.world > 1:
             raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
-        labels = None if labels is None else torch.as_tensor(labels)
+        labels = as_labels(labels, examples)
         self.reviewer.grow(examples, labels)
         self.examples, self.labels = examples, labels
+
+    def export(self, path: str | Path) -> None:
+        """Write the ledger as Parquet, a row an example (of this process, named by its index) or a bundled batch.
+
+        See `engram.review.export` for its columns and for reading it again.
+
+        Raises:
+            OSError: it cannot be written; a file that was there stays as it was.
+        """
+        names = None if self.shard is None else [str(index) for index in self.shard.tolist()]
+        export.write(self.ledger, path, due=self.reviewer.due, names=names, labels=self.reviewer.labels)
 
     def fingerprint(self, examples: int | None = None) -> str:
         """What tells this data set from another; or of so many of its examples, as they come."""
@@ -202,8 +228,9 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything of this process's review, also in the middle of a round; plain tensors, numbers and text."""
-        place = {"rank": self.rank, "world": self.world, "examples": self.examples, "fingerprint": self.fingerprint()}
-        return {**place, "reviewer": self.reviewer.state_dict()}
+        place = {"rank": self.rank, "world": self.world, "unit": self.unit}
+        data = {"examples": self.examples, "fingerprint": self.fingerprint()}
+        return {**place, **data, "reviewer": self.reviewer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`: the next pass goes on where the saved one was.
@@ -230,8 +257,10 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
                 f"this is the state of process {state['rank']} of {state['world']}, not {self.rank} of {self.world}",
                 allowed="as many processes as before, each with its own state",
             )
+        if (unit := state.get("unit", self.unit)) != self.unit:  # states of earlier versions do not tell
+            raise UserError(f"this is the state of another review: its unit is {unit!r}, not {self.unit!r}")
         self.reviewer.load_state_dict(state["reviewer"], grown=may_grow)
-        self.handed = self.graded = 0
+        self.handed, self.graded, self.handed_all = 0, 0, False
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor
 
+from engram.review.labels import counted_from_0
 from engram.review.ledger import Ledger
 
 VISITS = 3  # from which an average says something
@@ -54,7 +55,7 @@ def suspects(ledger: Ledger, labels: Tensor | None = None) -> Tensor:
     found = judged & (ledger.smoothed > cut) & (ledger.streak == 0) & (ledger.lapses == 0)
     if labels is None:
         return found
-    labels = labels.to(found.device)
+    labels = counted_from_0(labels.to(found.device, torch.int64))
     share = torch.bincount(labels, weights=found.double()) / torch.bincount(labels).clamp_min(1)
     return found & (share <= MOST)[labels]
 

@@ -1,5 +1,6 @@
 """Review methods, one file each: our own and those of the literature, found by the registry under their own names."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,4 +19,8 @@ def build(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     """
     entry = registry.find("review", name)
     registry.check_settings(entry, settings or {})
-    return entry.build(**(settings or {}))
+    method = entry.build(**(settings or {}))
+    with_defaults = inspect.signature(entry.build).bind(**(settings or {}))
+    with_defaults.apply_defaults()
+    method.built = {"method": entry.name, **with_defaults.arguments}
+    return method

@@ -232,6 +232,7 @@ def test_the_plan_costs_nothing(tmp_path):
         (("--vary", "optimizer=sgd,sgd"), "is there twice"),
         (("--vary", "optimizer=sgd,adam", "--seeds", "0"), "0 seeds cannot be"),
         (("--vary", "optimizer=sgd,adam", "--seeds", "many"), "--seeds 'many' is no number"),
+        (("--vary", "optimizer=sgd,adam", "--seeds", "20000"), "allowed: 1 to 10,000"),
         (("--vary", "optimizer=sgd,adam", "--baseline", "adamm"), "did you mean: adam"),
         (("--vary", "epochs=1,2", "--equal", "visits"), "do not get the same number of visits"),
         (("--vary", "epochs=1,2", "--widht", "3"), "there is no setting 'widht'"),
@@ -249,6 +250,40 @@ def test_a_study_s_question_cannot_change(place):
     assert "was fixed when it began" in refused("compare", "study", "--epochs", "3", cwd=place)
     message = refused("compare", *TWO, "--output", "study", cwd=place)
     assert "holds something else" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--seeds", "3"), "--seeds"),
+        (("--measure", "test.accuracy", "--equal", "none", "--judged", "best"), "--equal, --measure and --judged"),
+        (("--margin", "0.0", "--baseline", "adam"), "--baseline and --margin"),
+        (("--vary", "optimizer=sgd,adam"), "--vary"),
+        (("--epochs", "7", "--optimizer.lr", "0.1"), "--epochs and --optimizer.lr"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused_by_name(place, tmp_path, words, named):
+    shutil.copy(place / "study" / "study.toml", tmp_path / "q.toml")
+    shutil.copytree(place / "study", tmp_path / "study")
+    before = (tmp_path / "study" / "study.html").read_bytes()
+    begun = refused("compare", "study", *words, cwd=tmp_path)
+    assert f"it cannot take {named}\n" in begun
+    assert "allowed: --jobs, --plan, --json" in begun
+    assert (tmp_path / "study" / "study.html").read_bytes() == before
+    file = refused("compare", "q.toml", *words, "--plan", cwd=tmp_path)
+    assert f"beside it the command cannot take {named}\n" in file
+    assert "next: edit q.toml, then engram compare q.toml" in file
+
+
+def test_a_begun_study_keeps_its_place_and_a_file_is_given_one(place, tmp_path):
+    shutil.copy(place / "study" / "study.toml", tmp_path / "q.toml")
+    shutil.copytree(place / "study", tmp_path / "study")
+    assert "it cannot take --name and --output" in refused(
+        "compare", "study", "--name", "other", "--output", "there", cwd=tmp_path
+    )
+    done = engram("compare", "q.toml", "--jobs", "2", "--output", "there", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "there")) == 6
 
 
 def test_from_python(tmp_path):

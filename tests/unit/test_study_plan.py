@@ -86,6 +86,7 @@ def test_words_of_the_command_line():
         (lambda: make({"device.threads": [1, 2]}), "device.threads cannot differ"),
         (lambda: make({"optimiser": ["sgd", "adam"]}), "there is no setting 'optimiser'"),
         (lambda: make(seeds=0), "0 seeds cannot be"),
+        (lambda: make(seeds=10**12), "1000000000000 seeds cannot be"),
         (lambda: make(seeds=[1, 1]), "given twice"),
         (lambda: make(seeds=[-1]), "seeds cannot be"),
         (lambda: make(measure="validation.acuracy"), "measure 'validation.acuracy' is not known"),
@@ -107,6 +108,12 @@ def test_a_refusal_names_the_nearest():
     with pytest.raises(UserError) as refused:
         make(measure="validation.acuracy")
     assert refused.value.nearest == "validation.accuracy"
+
+
+def test_too_many_seeds_are_refused_with_how_many_there_may_be():
+    with pytest.raises(UserError) as refused:
+        make(seeds=20_000)
+    assert refused.value.allowed == "1 to 10,000; 5 or more show something"
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):

@@ -49,7 +49,8 @@ def compare(
     seeds
         How many seeds every arm is run with (5), or which: 3,7,11.
     equal
-        visits, steps, seconds or none: what every arm must get as much of. By default it is found out and said.
+        visits, work, steps, seconds or none: what every arm must get as much of. Work is visits, of which a forward
+        pass alone is a third. By default it is found out and said.
     measure
         The figure compared: accuracy, loss, ece (calibration error), worst_class or top5 of validation or test
         (validation.accuracy).

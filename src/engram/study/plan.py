@@ -19,7 +19,7 @@ from engram.study import measures
 from engram.study.arms import Arm
 from engram.study.measures import Measure
 
-EQUAL = ("visits", "steps", "seconds", "none")
+EQUAL = ("visits", "work", "steps", "seconds", "none")
 MOST_SEEDS = 10_000
 
 

@@ -261,7 +261,9 @@ def test_arms_may_learn_from_different_examples_where_they_are_judged_on_the_sam
     words = ("--vary", "data.limit=200,400", "--seeds", "2", *SMALL, "--jobs", "2", "--measure", "test.accuracy")
     done = engram("compare", *words, "--output", "study", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = "They were not given the same: limit=400 made 512 visits and limit=200 256, and the difference may be one"
+    told = (
+        "They did not make the same number of visits: limit=400 made 512 visits and limit=200 256, and the difference"
+    )
     assert told in done.stdout
     assert "judged on different" not in done.stdout
     page = (tmp_path / "study" / "study.html").read_text()

@@ -227,8 +227,8 @@ def test_what_a_plan_says_of_arms_that_make_different_numbers_of_visits():
 
     assert told(None, cost()) is None
     assert told(None, cost(charge=CHARGED)) == (
-        "every arm is given the same work: visits, a forward pass alone counted as a third of one. "
-        "Visits: sgd 3,000 and adam 4,500"
+        "Every arm is given the same work: visits, a forward pass alone counted as a third of one. "
+        "Visits: sgd 3,000 and adam 4,500."
     )
     assert "left out. Visits: sgd 3,000 and adam 2,970" in told(None, cost(batch_size=99))
     assert "may be one of the budget. Visits: sgd 3,000 and adam 4,000" in told(None, cost(epochs=4.0))

@@ -207,10 +207,11 @@ def test_a_verdict_says_that_the_arms_made_different_numbers_of_visits(equal):
     one = verdicts.judge(make(seeds=5, equal=equal), found)[0]
     assert one.sentence.startswith("adam is better than sgd")
     assert one.sentence.endswith(
-        "They were not given the same: adam made 600 visits and sgd 300, and the difference may be one of the budget."
+        "They did not make the same number of visits: adam made 600 visits and sgd 300, and the difference may be one "
+        "of the budget."
     )
     alike = verdicts.judge(make(seeds=5, equal=equal), rows(sgd=BASE, adam=BASE))[0]
-    assert "given" not in alike.sentence
+    assert "did not make" not in alike.sentence
 
 
 def test_a_verdict_at_the_same_work_or_steps_says_what_was_not_the_same():
@@ -222,8 +223,8 @@ def test_a_verdict_at_the_same_work_or_steps_says_what_was_not_the_same():
     less = given(found, "adam", work=200.0)  # it stopped early
     assert "may be one of the budget" in verdicts.judge(make(seeds=5, equal="work"), less)[0].sentence
     steps = given(rows(sgd=BASE, adam=BASE), "adam", visits=600)
-    assert "given" not in verdicts.judge(make(seeds=5, equal="steps"), steps)[0].sentence
-    assert "given" not in verdicts.judge(make(seeds=5, equal="seconds"), found)[0].sentence
+    assert "did not make" not in verdicts.judge(make(seeds=5, equal="steps"), steps)[0].sentence
+    assert "did not make" not in verdicts.judge(make(seeds=5, equal="seconds"), found)[0].sentence
 
 
 def test_a_verdict_on_different_examples_says_that_it_is_none():

@@ -187,7 +187,7 @@ def show_plan(plan: "Plan", jobs: int | None, *, json: bool) -> int:
         same = "yes" if one.initial == costs[settled.baseline].initial else "no"
         print(f"{name:<{width}}  {one.made:>10,} {one.steps:>10,}   {duration(one.seconds):>11}   {same}")
     if told := budget.told(settled, costs):
-        print(f"\n{told[0].upper()}{told[1:]}.")
+        print(f"\n{told}")
     print(
         f"\n{len(settled.arms)} arms x {len(settled.seeds)} seeds: {len(settled.arms) * len(settled.seeds)} runs, "
         f"{side_by_side} side by side with {settled.threads} threads each, {about(expected)}"

@@ -110,12 +110,12 @@ def told(plan: Plan, costs: Mapping[str, Cost]) -> str | None:
         return None
     shown = listed([f"{arm} {visits:,}" for arm, visits in made.items()])
     why = {
-        "visits": "every arm is given the same number of visits, and examples that fill no whole batch are left out",
-        "work": f"every arm is given the same work: {PAID}",
-        "steps": "every arm is given the same number of steps",
-        "seconds": "every arm is given the same expected time",
-    }.get(str(plan.equal), "arms are not given the same, and a difference may be one of the budget")
-    return f"{why}. Visits: {shown}"
+        "visits": "Every arm is given the same number of visits, and examples that fill no whole batch are left out",
+        "work": f"Every arm is given the same work: {PAID}",
+        "steps": "Every arm is given the same number of steps",
+        "seconds": "Every arm is given the same expected time",
+    }.get(str(plan.equal), "Arms are not given the same, and a difference may be one of the budget")
+    return f"{why}. Visits: {shown}."
 
 
 PAID = "visits, a forward pass alone counted as a third of one"

@@ -56,7 +56,9 @@ def caveats(plan: Plan, rows: Rows, one: str, other: str) -> str:
         if plan.equal == "work" and _alike(plan, rows, (one, other)):
             told.append(f"This is at the same work, not at the same number of visits: {made}.")
         else:
-            told.append(f"They were not given the same: {made}, and the difference may be one of the budget.")
+            told.append(
+                f"They did not make the same number of {unit}: {made}, and the difference may be one of the budget."
+            )
     return " ".join(told)
 
 

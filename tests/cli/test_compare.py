@@ -223,6 +223,55 @@ def test_the_plan_costs_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+TWO_CLASSES = """
+import numpy as np
+from dataclasses import replace
+from engram.data.open import open_source
+
+def two():
+    digits = open_source("digits")
+    for split in (digits.train, digits.test):
+        split.labels = np.minimum(split.labels, 1)
+    return replace(digits, classes=("zero", "other"))
+"""
+
+
+def test_a_method_that_is_charged_makes_the_same_work_and_the_study_says_what_it_made(tmp_path):
+    words = ("--vary", "review=shuffle,selective_backprop", "--seeds", "2", *SMALL, "--jobs", "2")
+    planned = engram("compare", *words, "--plan", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert 'equal = "work"' in planned.stdout
+    assert "Visits: shuffle 2,560 and selective_backprop 3,840." in planned.stdout
+    done = engram("compare", *words, "--output", "study", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = "selective_backprop made 3,840 visits and shuffle 2,560."
+    assert f"This is at the same work, not at the same number of visits: {made}" in done.stdout
+    assert {(row["arm"], row["visits"], row["steps"]) for row in rows(tmp_path / "study")} == {
+        ("shuffle", "2560", "20"),
+        ("selective_backprop", "3840", "30"),
+    }
+    assert {float(row["work"]) for row in rows(tmp_path / "study")} == {2560.0}
+    page = (tmp_path / "study" / "study.html").read_text()
+    assert made in page
+    assert "Every arm was given the same work: visits, a forward pass alone counted as a third of one" in page
+    assert "same number of" not in page.replace("not at the same number of", "")
+
+
+def test_arms_may_learn_from_different_examples_where_they_are_judged_on_the_same(tmp_path):
+    words = ("--vary", "data.limit=200,400", "--seeds", "2", *SMALL, "--jobs", "2", "--measure", "test.accuracy")
+    done = engram("compare", *words, "--output", "study", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = (
+        "They did not make the same number of visits: limit=400 made 512 visits and limit=200 256, and the difference"
+    )
+    assert told in done.stdout
+    assert "judged on different" not in done.stdout
+    page = (tmp_path / "study" / "study.html").read_text()
+    assert told in page
+    assert "All arms are judged on the same examples." in page
+    assert len({row["judged_on"] for row in rows(tmp_path / "study")}) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -232,23 +281,62 @@ def test_the_plan_costs_nothing(tmp_path):
         (("--vary", "optimizer=sgd,sgd"), "is there twice"),
         (("--vary", "optimizer=sgd,adam", "--seeds", "0"), "0 seeds cannot be"),
         (("--vary", "optimizer=sgd,adam", "--seeds", "many"), "--seeds 'many' is no number"),
+        (("--vary", "optimizer=sgd,adam", "--seeds", "20000"), "allowed: 1 to 10,000"),
         (("--vary", "optimizer=sgd,adam", "--baseline", "adamm"), "did you mean: adam"),
         (("--vary", "epochs=1,2", "--equal", "visits"), "do not get the same number of visits"),
+        (("--vary", "review=shuffle,selective_backprop", "--equal", "steps"), "shuffle 100, selective_backprop 150"),
+        (("--vary", "data=digits,mine.py:two"), "is judged on other validation examples than 'digits'"),
+        (("--vary", "data.validation=0.1,0.5", "--equal", "none"), "--measure test.accuracy: the test examples are"),
         (("--vary", "epochs=1,2", "--widht", "3"), "there is no setting 'widht'"),
         (("nowhere",), "nowhere is not a study"),
         ((), "two arms or more"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_spent(tmp_path, words, message):
+    (tmp_path / "mine.py").write_text(TWO_CLASSES)
     own = () if words == ("nowhere",) else SMALL[:4]
     assert message in refused("compare", *words, *own, cwd=tmp_path)
-    assert os.listdir(tmp_path) == []
+    assert not [name for name in os.listdir(tmp_path) if name not in ("mine.py", "__pycache__")]
 
 
 def test_a_study_s_question_cannot_change(place):
     assert "was fixed when it began" in refused("compare", "study", "--epochs", "3", cwd=place)
     message = refused("compare", *TWO, "--output", "study", cwd=place)
     assert "holds something else" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--seeds", "3"), "--seeds"),
+        (("--measure", "test.accuracy", "--equal", "none", "--judged", "best"), "--equal, --measure and --judged"),
+        (("--margin", "0.0", "--baseline", "adam"), "--baseline and --margin"),
+        (("--vary", "optimizer=sgd,adam"), "--vary"),
+        (("--epochs", "7", "--optimizer.lr", "0.1"), "--epochs and --optimizer.lr"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused_by_name(place, tmp_path, words, named):
+    shutil.copy(place / "study" / "study.toml", tmp_path / "q.toml")
+    shutil.copytree(place / "study", tmp_path / "study")
+    before = (tmp_path / "study" / "study.html").read_bytes()
+    begun = refused("compare", "study", *words, cwd=tmp_path)
+    assert f"it cannot take {named}\n" in begun
+    assert "allowed: --jobs, --plan, --json" in begun
+    assert (tmp_path / "study" / "study.html").read_bytes() == before
+    file = refused("compare", "q.toml", *words, "--plan", cwd=tmp_path)
+    assert f"beside it the command cannot take {named}\n" in file
+    assert "next: edit q.toml, then engram compare q.toml" in file
+
+
+def test_a_begun_study_keeps_its_place_and_a_file_is_given_one(place, tmp_path):
+    shutil.copy(place / "study" / "study.toml", tmp_path / "q.toml")
+    shutil.copytree(place / "study", tmp_path / "study")
+    assert "it cannot take --name and --output" in refused(
+        "compare", "study", "--name", "other", "--output", "there", cwd=tmp_path
+    )
+    done = engram("compare", "q.toml", "--jobs", "2", "--output", "there", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "there")) == 6
 
 
 def test_from_python(tmp_path):

@@ -86,6 +86,7 @@ def test_words_of_the_command_line():
         (lambda: make({"device.threads": [1, 2]}), "device.threads cannot differ"),
         (lambda: make({"optimiser": ["sgd", "adam"]}), "there is no setting 'optimiser'"),
         (lambda: make(seeds=0), "0 seeds cannot be"),
+        (lambda: make(seeds=10**12), "1000000000000 seeds cannot be"),
         (lambda: make(seeds=[1, 1]), "given twice"),
         (lambda: make(seeds=[-1]), "seeds cannot be"),
         (lambda: make(measure="validation.acuracy"), "measure 'validation.acuracy' is not known"),
@@ -107,6 +108,12 @@ def test_a_refusal_names_the_nearest():
     with pytest.raises(UserError) as refused:
         make(measure="validation.acuracy")
     assert refused.value.nearest == "validation.accuracy"
+
+
+def test_too_many_seeds_are_refused_with_how_many_there_may_be():
+    with pytest.raises(UserError) as refused:
+        make(seeds=20_000)
+    assert refused.value.allowed == "1 to 10,000; 5 or more show something"
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
@@ -185,6 +192,65 @@ def test_arms_that_differ_in_what_is_said_to_be_equal_are_refused():
         settle(make(equal="steps"), adam=cost(batch_size=50, steps_per_epoch=20))
     assert settle(make(equal="visits"), adam=cost(batch_size=50, steps_per_epoch=20)).equal == "visits"
     assert settle(make(equal="steps"), adam=cost(examples=2000, batch_size=100, steps_per_epoch=20, epochs=1.5))
+
+
+CHARGED = 2 / 3  # of a method that looks at every example, and learns from half
+
+
+def test_a_method_that_is_charged_less_makes_more_steps_of_the_same_work():
+    looks = cost(charge=CHARGED)
+    assert (looks.work, looks.visits, looks.steps, looks.made) == (3000, pytest.approx(4500), 45, 4500)
+    assert looks.seconds == pytest.approx(4.5)
+    assert settle(make(), adam=looks).equal == "work"
+    assert settle(make(equal="work"), adam=looks).equal == "work"
+    assert settle(make(), adam=looks, sgd=looks).equal == "visits"
+    for equal, numbers in (("steps", "sgd 30, adam 45"), ("visits", "sgd 3,000, adam 4,500")):
+        with pytest.raises(UserError, match=f"same number of {equal}: {numbers}") as refused:
+            settle(make(equal=equal), adam=looks)
+        assert "--equal work" in str(refused.value.allowed)
+    with pytest.raises(UserError, match="same amount of work: sgd 3,000, adam 2,000"):
+        settle(make(equal="work"), adam=cost(epochs=2.0))
+    shorter = cost(charge=CHARGED, epochs=2.0)
+    assert settle(make(equal="steps"), adam=shorter).equal == "steps"
+
+
+def test_at_equal_seconds_the_charge_counts():
+    looks = cost(charge=CHARGED, step_seconds=0.05)
+    settled = settle(make(equal="seconds"), adam=looks)  # 3 s of 0.05 s: 60 steps
+    assert budget.with_epochs(looks, settled.arm("adam").settings["epochs"]).steps == 60
+
+
+def test_what_a_plan_says_of_arms_that_make_different_numbers_of_visits():
+    def told(equal, adam):
+        one = make(equal=equal)
+        return budget.told(settle(one, adam=adam), {"sgd": cost(), "adam": adam})
+
+    assert told(None, cost()) is None
+    assert told(None, cost(charge=CHARGED)) == (
+        "Every arm is given the same work: visits, a forward pass alone counted as a third of one. "
+        "Visits: sgd 3,000 and adam 4,500."
+    )
+    assert "left out. Visits: sgd 3,000 and adam 2,970" in told(None, cost(batch_size=99))
+    assert "may be one of the budget. Visits: sgd 3,000 and adam 4,000" in told(None, cost(epochs=4.0))
+
+
+def test_arms_that_are_judged_on_different_examples_are_refused():
+    ten, two = {"validation": "a", "test": "t"}, {"validation": "b", "test": "t"}
+    first, other = cost(told_by=ten, classes=10), cost(told_by=two, classes=2, validation_examples=20)
+    with pytest.raises(UserError) as refused:
+        settle(make(), sgd=first, adam=other)
+    told = "arm 'adam' is judged on other validation examples than 'sgd': 20 of 2 classes against 100 of 10 classes"
+    assert refused.value.given == told
+    assert refused.value.then == "--measure test.accuracy: the test examples are the same"
+    with pytest.raises(UserError) as refused:
+        settle(make(equal="none"), sgd=first, adam=replace(other, told_by={"validation": "b"}))
+    assert "engram train" in str(refused.value.then)
+    assert settle(make(measure="test.accuracy"), sgd=first, adam=other)
+    with pytest.raises(UserError, match="other validation examples") as refused:
+        settle(make(measure="test.accuracy", target=0.9), sgd=first, adam=other)
+    assert "leave out --target" in str(refused.value.then)
+    with pytest.raises(UserError, match="other train examples"):
+        settle(make(measure="train.loss"), sgd=cost(told_by={"train": "a"}), adam=cost(told_by={"train": "b"}))
 
 
 def test_a_budget_without_a_step_is_refused():

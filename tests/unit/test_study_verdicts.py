@@ -187,7 +187,71 @@ def test_which_arms_begin_alike_is_read_from_what_they_recorded():
     reviews = make({"review": ["shuffle", "infobatch"]}, seeds=5)
     assert sharing.sharing(reviews, []).endswith("No two arms see them in the same order.")
     apart = make({"data.limit": [100, 200]}, seeds=5)
-    assert "No two arms are trained and judged on the same examples." in sharing.sharing(apart, [])
+    told = sharing.sharing(apart, [])
+    assert "No two arms are trained on the same examples. No two arms are judged on the same examples." in told
+    tested = make({"data.limit": [100, 200]}, seeds=5, measure="test.accuracy")
+    told = sharing.sharing(tested, [])
+    assert "No two arms are trained on the same examples. All arms are judged on the same examples." in told
+
+
+def given(found, arm, **changes):
+    for row in found:
+        if row["arm"] == arm:
+            row |= changes
+    return found
+
+
+@pytest.mark.parametrize("equal", [None, "none", "visits"])
+def test_a_verdict_says_that_the_arms_made_different_numbers_of_visits(equal):
+    found = given(rows(sgd=BASE, adam=shifted(0.01, 0.012, 0.011, 0.009, 0.01)), "adam", visits=600, steps=60)
+    one = verdicts.judge(make(seeds=5, equal=equal), found)[0]
+    assert one.sentence.startswith("adam is better than sgd")
+    assert one.sentence.endswith(
+        "They did not make the same number of visits: adam made 600 visits and sgd 300, and the difference may be one "
+        "of the budget."
+    )
+    alike = verdicts.judge(make(seeds=5, equal=equal), rows(sgd=BASE, adam=BASE))[0]
+    assert "did not make" not in alike.sentence
+
+
+def test_a_verdict_at_the_same_work_or_steps_says_what_was_not_the_same():
+    found = given(given(rows(sgd=BASE, adam=BASE), "adam", visits=450, steps=45, work=300.0), "sgd", work=300.0)
+    assert verdicts.judge(make(seeds=5, equal="work"), found)[0].sentence.endswith(
+        "This is at the same work, not at the same number of visits: adam made 450 visits and sgd 300."
+    )
+    assert "may be one of the budget" in verdicts.judge(make(seeds=5, equal="steps"), found)[0].sentence
+    less = given(found, "adam", work=200.0)  # it stopped early
+    assert "may be one of the budget" in verdicts.judge(make(seeds=5, equal="work"), less)[0].sentence
+    steps = given(rows(sgd=BASE, adam=BASE), "adam", visits=600)
+    assert "did not make" not in verdicts.judge(make(seeds=5, equal="steps"), steps)[0].sentence
+    assert "did not make" not in verdicts.judge(make(seeds=5, equal="seconds"), found)[0].sentence
+
+
+def test_a_verdict_on_different_examples_says_that_it_is_none():
+    words = "They were judged on different validation examples, so that this is no comparison of the two."
+    plan = make({"data.validation": [0.1, 0.5]}, seeds=5)
+    found = rows(**{"validation=0.1": BASE, "validation=0.5": BASE})  # of a study that recorded nothing of it
+    assert words in verdicts.judge(plan, found)[0].sentence
+    alike = [row | {"judged_on": f"e{row['seed']}"} for row in found]
+    assert words not in verdicts.judge(plan, alike)[0].sentence
+    apart = given(given(rows(sgd=BASE, adam=BASE), "sgd", judged_on="one"), "adam", judged_on="other")
+    assert words in verdicts.judge(make(seeds=5), apart)[0].sentence
+
+
+def test_the_page_states_no_equality_that_the_runs_do_not_show():
+    found = given(rows(sgd=BASE, adam=BASE), "adam", visits=450, steps=45)
+    for equal, numbers in (("visits", "sgd made 300 visits and adam 450"), ("steps", "sgd made 30 steps and adam 45")):
+        told = sharing.equality(make(seeds=5, equal=equal), found)
+        assert told.startswith(
+            f"The plan gave every arm the same number of {equal}, but they did not make it: {numbers}"
+        )
+    found = given(given(found, "adam", work=300.0), "sgd", work=300.0)
+    assert sharing.equality(make(seeds=5, equal="work"), found).startswith(
+        "Every arm was given the same work: visits, a forward pass alone counted as a third of one "
+        "(sgd made 300 visits and adam 450; sgd made 30 steps and adam 45)."
+    )
+    told = sharing.equality(make(seeds=5, equal="work"), given(found, "adam", work=200.0))
+    assert "sgd did 300 visits' work and adam 200" in told
 
 
 def test_a_target_that_was_never_reached_is_later_than_all():
@@ -229,7 +293,7 @@ def run_folder(path, *, end="finished", epochs=3, judged="final", accuracy=0.9):
     if end:
         events.append({"event": "end", "reason": end, "step": 10 * epochs, "seconds": 5.0, "message": "it broke"})
     (path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    (path / "origin.json").write_text('{"initial": "abc"}')
+    (path / "origin.json").write_text('{"initial": "abc", "charge": 0.5, "examples": {"validation": "ten"}}')
     classes = [{"examples": 9, "recall": 0.8}, {"examples": 0, "recall": 0.0}, {"examples": 4, "recall": 0.7}]
     summary = {"accuracy": accuracy, "loss": 0.3, "ece": 0.02, "top5": None, "per_class": classes}
     (path / "evaluation" / ("final_" * (judged == "final") + "validation.json")).write_text(json.dumps(summary))
@@ -245,6 +309,7 @@ def test_a_row_of_the_table_and_its_curve(tmp_path):
     assert (row["validation.accuracy"], row["validation.ece"], row["validation.worst_class"]) == (0.9, 0.02, 0.7)
     assert row["train.loss"] == pytest.approx(1 / 3)  # of the last pass, not of the best
     assert (row["visits"], row["steps"], row["seconds"], row["initial"]) == (3000, 30, 5.0, "abc")
+    assert (row["work"], row["judged_on"]) == (1500.0, "ten")
     assert (row["visits_to_target"], row["seconds_to_target"], row["begins_as_baseline"]) == (2000, 3.0, True)
     assert list(row)[-1] == "folder"
     assert found.runs[1]["visits_to_target"] is None

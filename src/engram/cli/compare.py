@@ -1,5 +1,6 @@
 """`engram compare`: arms x seeds, paired, with what the differences show and what could have been seen."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +19,10 @@ def compare(
     *,
     vary: list[str] | None = None,
     arm: list[str] | None = None,
-    seeds: str = "5",
+    seeds: str | None = None,
     equal: str | None = None,
-    measure: str = "validation.accuracy",
-    judged: str = "final",
+    measure: str | None = None,
+    judged: str | None = None,
     baseline: str | None = None,
     margin: float | None = None,
     target: float | None = None,
@@ -46,13 +47,15 @@ def compare(
     arm
         One arm of several settings: "short: epochs=5 optimizer.lr=0.2".
     seeds
-        How many seeds every arm is run with, or which: 3,7,11.
+        How many seeds every arm is run with (5), or which: 3,7,11.
     equal
-        visits, steps, seconds or none: what every arm must get as much of. By default it is found out and said.
+        visits, work, steps, seconds or none: what every arm must get as much of. Work is visits, of which a forward
+        pass alone is a third. By default it is found out and said.
     measure
-        The figure compared: accuracy, loss, ece (calibration error), worst_class or top5 of validation or test.
+        The figure compared: accuracy, loss, ece (calibration error), worst_class or top5 of validation or test
+        (validation.accuracy).
     judged
-        final weights, or the best ones on validation.
+        The final weights, or the best ones on validation (final).
     baseline
         The arm that the others are compared with (the first).
     margin
@@ -72,34 +75,36 @@ def compare(
     """
     from engram import recipe as recipes
     from engram.cli import studies
-    from engram.errors import UserError
     from engram.study import arms as compared
     from engram.study import plan as plans
     from engram.study import study as studying
 
     given = settings or {}
+    question = {
+        "vary": vary, "arm": arm, "seeds": seeds, "equal": equal, "measure": measure, "judged": judged,
+        "baseline": baseline, "margin": margin, "target": target, "recipe": recipe,
+    }  # fmt: skip
+    asked = [option for option, value in question.items() if value is not None]
     sink = studies.JsonSink() if json else studies.ConsoleSink()
     try:
         if study is not None and study.suffix != ".toml":
-            if vary or arm or set(given) or recipe or baseline or margin or target:
-                raise UserError(
-                    "what a study compares was fixed when it began",
-                    allowed="--jobs, --plan, --json",
-                    then="a new study",
-                )
+            if (study / studying.PLAN).is_file():
+                _refuse_for_folder(study, [*asked, *(["name"] if name is not None else []), *given])
             if plan:
                 return studies.show_plan(plans.load(study / studying.PLAN), jobs, json=json)
             done = studying.go_on(study, jobs=jobs, sinks=[sink])
         else:
             output = given.pop("output", None)
             if study is not None:
+                _refuse_for_file(study, [*asked, *given])
                 made = plans.load(study)
             else:
                 base = recipes.load(recipe) if recipe else None
                 arms = compared.parse_arms(arm or [])
                 made = studying.prepare(
-                    compared.parse_vary(vary or []), arms=arms, seeds=_seeds(seeds), equal=equal, measure=measure,
-                    judged=judged, baseline=baseline, margin=margin, target=target, jobs=jobs, recipe=base, **given,
+                    compared.parse_vary(vary or []), arms=arms, seeds=_seeds(seeds or "5"), equal=equal,
+                    measure=measure or "validation.accuracy", judged=judged or "final", baseline=baseline,
+                    margin=margin, target=target, jobs=jobs, recipe=base, **given,
                 )  # fmt: skip
             if plan:
                 return studies.show_plan(made, jobs, json=json)
@@ -130,6 +135,36 @@ def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             rest.append(word)
     kept, given = recipe_settings.split(rest)
     return [*kept[:1], *own, *kept[1:]], given
+
+
+def _refuse_for_folder(study: Path, options: Sequence[str]) -> None:
+    """Nothing is asked of a study anew: an option that was taken silently would seem to have had an effect."""
+    from engram.errors import UserError
+
+    if options:
+        raise UserError(
+            f"what {study} compares was fixed when it began; it cannot take {_options(options)}",
+            allowed="--jobs, --plan, --json",
+            then=f"engram compare {shlex.quote(str(study))} goes on with it; without the folder a new study is begun",
+        )
+
+
+def _refuse_for_file(study: Path, options: Sequence[str]) -> None:
+    """A study.toml is a whole study: what it says and what the command says could differ, and only one can hold."""
+    from engram.errors import UserError
+
+    if options:
+        raise UserError(
+            f"{study} says what is compared; beside it the command cannot take {_options(options)}",
+            allowed="--output, --name, --jobs, --plan, --json",
+            then=f"edit {study}, then engram compare {shlex.quote(str(study))}",
+        )
+
+
+def _options(names: Sequence[str]) -> str:
+    from engram.report.words import listed
+
+    return listed([f"--{name}" for name in names])
 
 
 def _seeds(text: str) -> Any:

@@ -172,15 +172,22 @@ def show_plan(plan: "Plan", jobs: int | None, *, json: bool) -> int:
         costs = {arm.name: budget.with_epochs(costs[arm.name], arm.settings["epochs"]) for arm in settled.arms}
     expected = budget.seconds(costs, settled) / side_by_side
     if json:
-        arms = {name: {"visits": one.visits, "steps": one.steps, "seconds": one.seconds} for name, one in costs.items()}
-        print(jsonlib.dumps({"plan": plans.dumps(settled), "arms": arms, "seconds": expected}))
+        arms = {
+            name: {"visits": one.made, "work": one.work, "steps": one.steps, "seconds": one.seconds}
+            for name, one in costs.items()
+        }
+        told = budget.told(settled, costs)
+        row = {"plan": plans.dumps(settled), "arms": arms, "seconds": expected, "given": told}
+        print(jsonlib.dumps({key: value for key, value in row.items() if value is not None}))
         return 0
     print(plans.dumps(settled))
     width = max(len(name) for name in costs)
     print(f"{'arm':<{width}}      visits      steps   a run takes   begins as {settled.baseline}")
     for name, one in costs.items():
         same = "yes" if one.initial == costs[settled.baseline].initial else "no"
-        print(f"{name:<{width}}  {one.visits:>10,.0f} {one.steps:>10,}   {duration(one.seconds):>11}   {same}")
+        print(f"{name:<{width}}  {one.made:>10,} {one.steps:>10,}   {duration(one.seconds):>11}   {same}")
+    if told := budget.told(settled, costs):
+        print(f"\n{told}")
     print(
         f"\n{len(settled.arms)} arms x {len(settled.seeds)} seeds: {len(settled.arms) * len(settled.seeds)} runs, "
         f"{side_by_side} side by side with {settled.threads} threads each, {about(expected)}"

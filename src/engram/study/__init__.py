@@ -12,8 +12,9 @@ them falls out of the difference. One idea a file:
     measures.py    by which figure              power.py       ... before which nothing can be concluded
     plan.py        the study as a file          verdicts.py    the sentence for each arm
     budget.py      who gets how much            table.py       one row a run
-    pilot.py       what a step takes            page.py        study.html
-    workers.py     processes that run runs      study.py       all of it in order
+    examples.py    who is judged on which       page.py        study.html
+    pilot.py       what a step takes            study.py       all of it in order
+    workers.py     processes that run runs
 
 The package can be called: `engram.study(...)` is `engram.study.study.study(...)`.
 """

@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 from engram.recipe import Recipe
+from engram.study import examples
 from engram.study.session import fingerprint
 from engram.training.assemble import assemble
 from engram.training.assembled import Assembled
@@ -32,6 +33,9 @@ def inspect(recipe: Recipe, *, timed: bool) -> dict[str, Any]:
         "steps_per_epoch": reviewer.steps_per_pass,
         "epochs": reviewer.epochs,
         "initial": fingerprint(assembled.state.net),
+        "charge": reviewer.method.charge,
+        "told_by": examples.fingerprints(assembled),
+        "classes": len(getattr(prepared, "classes", ())),
     }
     return {**facts, **time_steps(assembled)} if timed else facts
 

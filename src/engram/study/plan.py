@@ -19,7 +19,7 @@ from engram.study import measures
 from engram.study.arms import Arm
 from engram.study.measures import Measure
 
-EQUAL = ("visits", "steps", "seconds", "none")
+EQUAL = ("visits", "work", "steps", "seconds", "none")
 MOST_SEEDS = 10_000
 
 
@@ -158,9 +158,13 @@ def load(path: str | Path) -> Plan:
 
 
 def _seeds(seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
-    chosen = tuple(range(first, first + seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not 1 <= len(chosen) <= MOST_SEEDS or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
-        raise UserError(f"{seeds} seeds cannot be", allowed="1 or more; 5 or more show something")
+    number = seeds if isinstance(seeds, int) else len(seeds)
+    if not 1 <= number <= MOST_SEEDS:  # before they are listed: a number with many digits would fill the memory
+        raise UserError(f"{number} seeds cannot be", allowed=f"1 to {MOST_SEEDS:,}; 5 or more show something")
+    chosen = tuple(range(first, first + number)) if isinstance(seeds, int) else tuple(seeds)
+    wrong = [seed for seed in chosen if not isinstance(seed, int) or seed < 0]
+    if wrong:
+        raise UserError(f"seeds cannot be {wrong[0]!r}", allowed="whole numbers from 0")
     if len(set(chosen)) < len(chosen):
         raise UserError("a seed is given twice: it would count the same run as two", then="--seeds 5")
     return chosen

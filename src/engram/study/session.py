@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from engram.study import examples
 from engram.training import weights
 from engram.training.session import Session
 
 ORIGIN = "origin.json"
-"""Where a run keeps what its initial weights are told by."""
+"""Where a run keeps what its initial weights and its examples are told by, and what it pays for a visit."""
 
 
 class StudySession(Session):
@@ -28,7 +29,12 @@ class StudySession(Session):
 
     def open(self) -> None:
         if not self.resumed:
-            self.folder.write_json(ORIGIN, {"initial": fingerprint(self.assembled.state.net)})
+            origin = {
+                "initial": fingerprint(self.assembled.state.net),
+                "examples": examples.fingerprints(self.assembled),
+                "charge": self.assembled.state.reviewer.method.charge,
+            }
+            self.folder.write_json(ORIGIN, origin)
         super().open()
 
     def evaluate(self) -> None:

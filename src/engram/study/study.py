@@ -104,7 +104,8 @@ def study(
         vary: setting -> values; an arm for every combination.
         arms: further arms by name, each with its settings.
         seeds: how many, or which.
-        equal: visits, steps, seconds or none: what every arm must get as much of. By default it is found out and said.
+        equal: visits, work, steps, seconds or none: what every arm must get as much of (see `budget`). By default it
+            is found out and said.
         measure: the figure compared: validation.accuracy, test.loss, ... (`measures.SPLITS`).
         judged: `final` weights, or the `best` ones on validation.
         baseline: the arm that the others are compared with; the first unless given.
@@ -222,7 +223,7 @@ def inspect(made: Plan, workers: Workers, *, timed: bool) -> dict[str, Cost]:
         elif message["event"] != "epoch":
             hints = {key: message.get(key) for key in ("allowed", "nearest", "then")}
             raise UserError(f"arm {arm!r}: {message['message']}", **hints)
-    return costs
+    return {arm.name: costs[arm.name] for arm in made.arms}  # they come in the order in which they were ready
 
 
 def default_path(made: Plan, name: str, root: Path = Path("studies")) -> Path:

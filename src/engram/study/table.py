@@ -1,7 +1,8 @@
 """What came out, as tidy tables: one row a run, and one row a run and pass. Read from the run folders, without torch.
 
-table.parquet table.csv    arm, the settings that differ, seed, status, measures, visits, steps, seconds, what the
-                           initial weights are told by and whether they are the baseline's, folder
+table.parquet table.csv    arm, the settings that differ, seed, status, measures, visits, steps, the work that they
+                           were paid for as, seconds, what the initial weights are told by and whether they are the
+                           baseline's, what the examples it is judged on are told by, folder
 curves.parquet             arm, seed, epoch, visits, seconds, and what was measured after it
 """
 
@@ -137,7 +138,16 @@ def read_run(plan: Plan, path: Path, failure: str | None) -> tuple[Row, list[Row
     if state == "finished":
         row |= measures.figures(path, plan.judged, run.epochs)
     size = finite(run.begin.get("batch_size")) or 0
-    row |= {"visits": int(run.step * size), "steps": run.step, "seconds": run.seconds, "initial": _initial(path)}
+    origin, visits = _origin(path), int(run.step * size)
+    charge = finite(origin.get("charge"))
+    row |= {
+        "visits": visits,
+        "steps": run.step,
+        "work": None if charge is None else round(visits * charge, 3),
+        "seconds": run.seconds,
+        "initial": origin.get("initial"),
+        "judged_on": (origin.get("examples") or {}).get(plan.measure.split),
+    }
     if plan.target is not None:
         reached = next((one for one in passes if (one["validation.accuracy"] or 0) >= plan.target), None)
         row |= {f"{unit}_to_target": reached[unit] if reached else None for unit in ("visits", "seconds")}
@@ -164,11 +174,12 @@ def _passes(run: run_folder.Run) -> list[Row]:
     ]
 
 
-def _initial(path: Path) -> str | None:
+def _origin(path: Path) -> Mapping[str, Any]:
+    """What the run wrote before its first step; nothing where it did not come so far."""
     try:
-        return str(json.loads((path / "origin.json").read_text(encoding="utf-8"))["initial"])
-    except (OSError, ValueError, KeyError):
-        return None
+        return dict(json.loads((path / "origin.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _same_columns(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

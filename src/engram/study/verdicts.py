@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engram.report.words import NARROW, number, plural
-from engram.study import statistics
+from engram.study import sharing, statistics
 from engram.study.measures import Measure
 from engram.study.plan import Plan
 from engram.study.power import detectable
@@ -94,7 +94,7 @@ def judge(plan: Plan, rows: Rows, baseline: str | None = None) -> list[Verdict]:
         seen = detectable(one.sd, one.n, level)
         kind = _kind(one, sign * one.mean, p[at], within[at], above[at], 1 - plan.confidence)
         plain = Verdict(other.arm, first.arm, plan.measure, one, p[at], within[at], above[at], seen, kind, "")
-        found.append(replace(plain, sentence=_sentence(plan, plain, other, first, compared)))
+        found.append(replace(plain, sentence=_sentence(plan, rows, plain, other, first, compared)))
     return found
 
 
@@ -145,15 +145,16 @@ def _kind(one: Paired, gain: float, p: float, within: float, above: float, alpha
     return "no worse" if above < alpha else "not shown"
 
 
-def _sentence(plan: Plan, one: Verdict, other: Result, first: Result, compared: int) -> str:
-    """The verdict with its numbers, and what failed."""
+def _sentence(plan: Plan, rows: Rows, one: Verdict, other: Result, first: Result, compared: int) -> str:
+    """The verdict with its numbers, what failed, and what else it has to be read with."""
     failed = [f"{plural(len(result.failures), 'run')} of {result.arm} failed" for result in (other, first)]
     failed = [words for words, result in zip(failed, (other, first), strict=True) if result.failures]
     if one.paired.n == 0:
         why = " and ".join(failed) if failed else "no seed has finished with both yet"
         return f"{one.arm} cannot be compared with {one.baseline}: {why}."
-    caveat = f" {' and '.join(failed)}: this holds for the seeds that finished with both." if failed else ""
-    return _told(plan, one, compared) + caveat
+    caveat = f"{' and '.join(failed)}: this holds for the seeds that finished with both." if failed else ""
+    read_with = sharing.caveats(plan, rows, other.arm, first.arm)
+    return " ".join(filter(None, (_told(plan, one, compared), caveat, read_with)))
 
 
 def _told(plan: Plan, one: Verdict, compared: int) -> str:

@@ -280,6 +280,42 @@ def test_a_review_changes_what_is_visited_and_weighs_it():
     assert by_hand is not None
 
 
+def test_of_a_mixed_picture_the_answer_counts_in_the_shares_of_its_labels():
+    def mix(x, rng, dtype):
+        partner = torch.arange(len(x)).roll(1)
+        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
+        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
+
+    parts, state = run(epochs=1, augment=mix)
+    before = net()
+    next(loop.train(parts, state))
+    batch = shuffled(0, 0)[:6]
+    x, y = mix(parts.pool.x[batch], None, None).x, parts.pool.labels[batch]
+    share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
+    answers = before(x).argmax(1)
+    expected = (share * (answers == y) + (1 - share) * (answers == y.roll(1))).sum()
+    assert 0 < float(expected) < 6
+    torch.testing.assert_close(state.totals[1], expected)
+
+
+def test_where_answers_are_what_is_remembered_those_of_a_mixed_picture_are_of_its_larger_part():
+    def mix(x, rng, dtype):
+        partner = torch.arange(len(x)).roll(1)
+        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
+        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
+
+    parts, state = run(epochs=1, augment=mix)
+    state.reviewer.measure = "correct"
+    before = net()
+    next(loop.train(parts, state))
+    grades = state.reviewer.pending[0][2]
+    batch = shuffled(0, 0)[:6]
+    answers = before(mix(parts.pool.x[batch], None, None).x).argmax(1)
+    right = answers == parts.pool.labels[batch[torch.tensor([0, 0, 2, 2, 4, 4])]]
+    assert 0 < int(right.sum()) < 6
+    assert grades.tolist() == right.float().tolist()
+
+
 def test_of_a_mixed_picture_the_larger_part_is_remembered():
     def mix(x, rng, dtype):
         partner = torch.arange(len(x)).roll(1)

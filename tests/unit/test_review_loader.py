@@ -548,6 +548,48 @@ def test_two_processes_train_one_network_and_their_visits_add_up(tmp_path):
     assert int(one["visits"].min()) >= 1
 
 
+def gather_a_round(rank, world, store, folder):
+    """What each process knows differs, and after every round something is gathered, as a validation does."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    told = {}
+    for method, settings in (("infobatch", {}), ("forgetting_curve", {"save": "auto"}), ("leitner", {})):
+        loader = ReviewLoader(Numbers(80), batch_size=2, epochs=10, seed=3, method=method, settings=settings)
+        told[method] = []
+        for _ in range(loader.rounds):
+            steps = 0
+            for x, _ in loader:
+                loader.grade(torch.full((len(x),), 0.01) if rank else losses_of(x, steps))
+                steps += 1
+            torch.distributed.all_reduce(torch.tensor(steps))
+            told[method].append(steps)
+        assert loader.finished
+    torch.save(told, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_make_rounds_of_the_same_size_whatever_each_observed(tmp_path):
+    torch.multiprocessing.spawn(gather_a_round, (2, tmp_path / "store", tmp_path), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert one == other
+    assert all(len(set(rounds)) > 1 for rounds in one.values())  # they do follow what was observed
+
+
+def test_given_labels_grow_with_the_data_set():
+    data, labels = Numbers(16), [0, 1] * 8
+    loader = ReviewLoader(data, batch_size=4, epochs=6, labels=labels)
+    drive(loader, 1)
+    data.count = 20
+    with pytest.raises(UserError, match="16 labels for 20 examples") as told:
+        next(iter(loader))
+    assert "a list that grows with it" in str(told.value)
+    labels += [2, 2, 2, 2]
+    drive(loader, 1)
+    assert loader.sampler.reviewer.labels.tolist() == [0, 1] * 8 + [2] * 4
+    again = ReviewLoader(data, batch_size=4, epochs=6, labels=labels)
+    again.load_state_dict(loader.state_dict())
+
+
 def test_labels_of_which_some_are_none_are_left_out():
     # as torchvision's STL-10 has them: -1 for pictures without a class
     loader = ReviewLoader(Numbers(16, targets=[-1, *range(15)]), batch_size=4, epochs=2, settings={"suspend": True})

@@ -255,7 +255,7 @@ def test_rows_may_be_of_other_examples():
     batch = reviewer.batches()[0]
     reviewer.observe(torch.ones(6), rows=torch.tensor([7, 7, 1, 2, 3, 4]))
     reviewer.fold()
-    assert reviewer.ledger.visits[7] == 2
+    assert reviewer.ledger.visits[7] == 1  # once a batch
     assert reviewer.steps == 1
     assert len(batch) == 6
 
@@ -449,6 +449,19 @@ def assert_same(one, other):
         assert torch.equal(one, other)
     else:
         assert one == other or one != one
+
+
+def test_an_example_that_its_batch_holds_twice_is_one_visit_and_what_came_is_what_was_seen():
+    reviewer = made(examples=8, batch_size=4, epochs=2)
+    for number, batch in enumerate(reviewer.batches()):
+        larger = batch[torch.tensor([0, 0, 2, 2])]  # as of mixed pictures
+        reviewer.observe(torch.tensor([1.0, 2.0, 3.0, 4.0]) + number, rows=larger)
+        assert reviewer.steps == number + 1
+    assert int(reviewer.ledger.visits.sum()) == 4
+    assert sorted(reviewer.ledger.loss[reviewer.ledger.seen].tolist()) == [1.0, 2.0, 3.0, 4.0]
+    assert int(reviewer.tally.sum()) == 0  # nothing came back after no time
+    assert reviewer.history[-1]["share"] == 1.0
+    assert reviewer.history[-1]["visits"] == 4
 
 
 def test_memory_and_link_are_fitted_to_what_was_recalled():

@@ -38,7 +38,10 @@ def as_labels(given: Any, examples: int) -> Tensor | None:
             then="number the classes",
         ) from None
     if labels.shape != (examples,):
-        raise UserError(f"there are {labels.numel():,} labels for {examples:,} examples")
+        raise UserError(
+            f"there are {labels.numel():,} labels for {examples:,} examples",
+            then="where a data set grows, give them as a list that grows with it",
+        )
     if not are_classes(labels):
         least = "" if labels.is_complex() else f", the least of them {labels.min().item()}"
         raise UserError(

@@ -6,14 +6,16 @@
             losses = criterion(net(x), y)                     # reduction="none"
             loader.grade(losses).backward()
 
-`epochs` counts visits: epochs 10 takes as many steps as ten shuffled epochs, whatever the method, and `total_steps` is
-known before training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs. (Where
-the number of examples is no multiple of `batch_size`, a pass over all of them ends with a smaller batch and a chosen
-round does not; so a chosen round visits up to a batch more than its share. `drop_last=True` makes every batch whole.)
+`epochs` counts visits: epochs 10 takes as many steps as ten shuffled epochs, and `total_steps` is known before
+training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs. (A method that
+looks at examples without learning from them, `selective_backprop`, makes more steps and learns from fewer examples in
+each: the work is equal. Where the number of examples is no multiple of `batch_size`, a pass over all of them ends with a
+smaller batch and a chosen round does not; so a chosen round visits up to a batch more than its share. `drop_last=True`
+makes every batch whole.)
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ class ReviewLoader:
         epochs: visits of the whole run divided by the number of examples, in steps: see above.
         method, seed, labels, clock, measure, permuted, optimizer, unit: as for `ReviewSampler`. Where no labels are
             given, those of the data set are taken if it has them as `targets` or `labels`, all of them from 0, or is a
-            TensorDataset of pairs, or a Subset or ConcatDataset of such.
+            TensorDataset of pairs, or a Subset or ConcatDataset of such. Where the data set grows, labels that are
+            given are a list that grows with it.
         settings: of the method, such as `save=0.5`.
         loader: every other argument of DataLoader, such as `num_workers` or `collate_fn`.
 
@@ -64,7 +67,7 @@ class ReviewLoader:
         epochs: float,
         method: str | Method = "forgetting_curve",
         seed: int = 0,
-        labels: Tensor | None = None,
+        labels: Tensor | Sequence[int] | None = None,
         drop_last: bool = False,
         clock: str = "updates",
         measure: str = "probability",
@@ -76,7 +79,7 @@ class ReviewLoader:
     ) -> None:
         _check(loader)
         self.dataset, self.seed = dataset, seed
-        self.own_labels = labels is None
+        self.given_labels = labels
         self.sampler = ReviewSampler(
             _length(dataset),
             batch_size,
@@ -152,7 +155,7 @@ class ReviewLoader:
         """Take in what has come to the end of the data set."""
         length = _length(self.dataset)
         if length != self.sampler.examples:
-            self.sampler.grow(length, _labels(self.dataset) if self.own_labels else None)
+            self.sampler.grow(length, _labels(self.dataset) if self.given_labels is None else self.given_labels)
             if self.arguments.get("persistent_workers"):  # they hold the data set as it was
                 self.data = self._reading()
 

@@ -17,7 +17,7 @@ while the rate rises, in a warm-up, every step counts whole.
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -53,6 +53,8 @@ class Reviewer:
         permuted: the method sees the rows of other examples, always the same ones: the control that visits as many
             examples as often, but knows nothing about them.
         floor: nats below which no loss can fall, see `engram.review.recall.grade`.
+        agree: among several processes, the fewest of the batches that each has chosen for a round whose size follows
+            what it observed; all make as many.
 
     Attributes:
         total_steps: steps of the whole run, known before training.
@@ -77,6 +79,7 @@ class Reviewer:
         labels: Tensor | None = None,
         permuted: bool = False,
         floor: float = 0.0,
+        agree: Callable[[int], int] | None = None,
     ) -> None:
         if clock not in CLOCKS:
             raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
@@ -84,6 +87,7 @@ class Reviewer:
         check_course(examples, batch_size, epochs)
         self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
+        self.agree = agree
         self.labels = as_labels(labels, examples)
         self.ledger = Ledger(examples)
         self.begun_with = examples
@@ -206,6 +210,8 @@ class Reviewer:
         full_pass = len(order) == len(self) and not self.drop_last
         number = len(order) if full_pass else max(1, len(order) // self.batch_size) * self.batch_size
         number = min(number, left * self.batch_size, len(order))
+        if self.agree is not None and self.planned is None:
+            number = min(number, self.agree(-(-number // self.batch_size)) * self.batch_size)
         order, weights = order[:number], None if weights is None else weights[:number]
         if weights is not None and chosen.normalise:
             weights = weights / weights.mean()
@@ -349,7 +355,7 @@ class Reviewer:
         """Take the pending visits into the ledger, and let memory and method learn from them."""
         if not self.pending:
             return
-        observed = self.observed()
+        observed = _once_a_batch(self.observed(), len(self))
         memory = self.method.memory
         record = self.ledger.record(observed, memory)
         self._tell(observed)
@@ -364,7 +370,7 @@ class Reviewer:
             "round": self.round,
             "steps": self.steps,
             "visits": len(observed),
-            "share": len(torch.unique(observed.indices)) / len(self),
+            "share": len(torch.unique(self.order[: self.position * self.batch_size])) / len(self),
             "new": len(observed) - len(record),
             "loss": float(observed.losses.mean()),
             "recalled": float((observed.grades >= RECALLED).double().mean()),
@@ -542,6 +548,18 @@ class Reviewer:
             "memory": None if self.method.memory is None else self.method.memory.name,
             "built": {name: _told(value) for name, value in self.method.built.items()},
         }
+
+
+def _once_a_batch(observed: Observed, examples: int) -> Observed:
+    """The visits without those of an example that is in its batch already, as mixed pictures bring it twice.
+
+    Nothing lies between the two: as visits of their own they would say that after no time nothing is forgotten.
+    """
+    keys = observed.batches * examples + observed.indices
+    order = torch.argsort(keys, stable=True)
+    again = torch.zeros_like(keys, dtype=torch.bool)
+    again[1:] = keys[order][1:] == keys[order][:-1]
+    return observed.at(order[~again].sort().values) if bool(again.any()) else observed
 
 
 def check_course(examples: int, batch_size: int, epochs: float) -> None:

@@ -9,11 +9,12 @@
 
 A round is chosen whole before its first batch is read, so that a DataLoader may read ahead: the k-th graded batch is
 the k-th of the round. Under `torch.distributed` every process reviews its own part of the examples, drawn by seed; the
-rounds have the same number of steps everywhere, nothing is exchanged, and the visits of all processes add up to those
-of one.
+rounds have the same number of steps everywhere, and the visits of all processes add up to those of one. Nothing is
+exchanged but, by methods that choose the size of a round by what they observed, that size: the smallest is everyone's.
+So every process asks for its batches, or for their number, as often as the others do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
     Args:
         examples: how many there are.
         batch_size: examples a step, on each process.
-        epochs: length of the run: as many steps as so many passes over all examples take, whatever the method.
+        epochs: length of the run: the work of so many passes over all examples, and as many steps where the method
+            learns from all that it looks at.
         method: a name (`engram show reviews`), or a `Method` of one's own.
         seed: decides every choice, together with what is observed.
         labels: (N,) classes, for methods that look at them.
@@ -65,7 +67,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         epochs: float,
         method: str | Method = "forgetting_curve",
         seed: int = 0,
-        labels: Tensor | None = None,
+        labels: Tensor | Sequence[int] | None = None,
         drop_last: bool = False,
         clock: str = "updates",
         measure: str = "probability",
@@ -80,10 +82,10 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.rank, self.world = _place(rank, world)
         self.examples, self.optimizer, self.words, self.seed = examples, optimizer, words, seed
         check_course(examples, batch_size, epochs)
-        labels = as_labels(labels, examples)
-        self.labels = labels
+        self.labels = own = as_labels(labels, examples)
         self.shard = _shard(examples, seed, self.rank, self.world)
-        own = labels if self.shard is None or labels is None else labels[self.shard]
+        if self.shard is not None and own is not None:
+            own = own[self.shard]
         number = examples if self.shard is None else len(self.shard)
         self.unit = unit
         self.bundles = _bundles(number, unit, batch_size, drop_last, seed)
@@ -99,6 +101,8 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             measure=measure,
             permuted=permuted,
         )
+        if self.reviewer.planned is None:
+            self.reviewer.agree = _fewest_of_all(self.world)
         self.handed = 0  # batches of the round that were handed out since the last pass began
         self.graded = 0  # of these
         self.handed_all = False  # whether the pass has handed out its last batch
@@ -195,7 +199,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             return losses.mean()[None], correct
         return losses.mean()[None], (correct.float().mean() >= RECALLED)[None]
 
-    def grow(self, examples: int, labels: Tensor | None = None) -> None:
+    def grow(self, examples: int, labels: Tensor | Sequence[int] | None = None) -> None:
         """The data set has more examples now, at its end; they are new in the next round.
 
         Raises:
@@ -206,9 +210,9 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             raise UserError("batches that are remembered as a whole cannot grow", then="unit='example'")
         if self.world > 1:
             raise UserError("a data set spread over several processes cannot grow", then="begin a new loader")
-        labels = as_labels(labels, examples)
-        self.reviewer.grow(examples, labels)
-        self.examples, self.labels = examples, labels
+        grown = as_labels(labels, examples)
+        self.reviewer.grow(examples, grown)
+        self.examples, self.labels = examples, grown
 
     def export(self, path: str | Path) -> None:
         """Write the ledger as Parquet, a row an example (of this process, named by its index) or a bundled batch.
@@ -273,6 +277,22 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
     if not 0 <= rank < world:
         raise UserError(f"there is no process {rank} of {world}", allowed=f"0 to {world - 1}")
     return rank, world
+
+
+def _fewest_of_all(world: int) -> Callable[[int], int] | None:
+    """The smallest number of all processes; none where this one is alone, or where they are only said to be several."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if world == 1 or not there or torch.distributed.get_world_size() != world:
+        return None
+    # a group of its own, on the CPU: nothing that the network exchanges can come in between
+    group = torch.distributed.new_group(backend="gloo")
+
+    def fewest(number: int) -> int:
+        common = torch.tensor(number)
+        torch.distributed.all_reduce(common, torch.distributed.ReduceOp.MIN, group=group)
+        return int(common)
+
+    return fewest
 
 
 def _bundles(examples: int, unit: str, batch_size: int, drop_last: bool, seed: int) -> list[Tensor] | None:

@@ -102,11 +102,13 @@ class Classify:
         found = objective = losses_of(scores)
         for logits in heads:
             objective = objective + given.weight * losses_of(logits)
-        alone = found.detach()
+        alone, right = found.detach(), correct(scores, y[part])
         if other is not None and weight is not None:
             larger = torch.where(weight >= 0.5, y[part], other)
             alone = losses(scores.detach(), larger, smoothing=self.smoothing)
-        return Measured(objective, found.detach(), alone, correct(scores, y[part]), scores)
+            # in the shares of the labels: more than half where the answer is that of the larger part
+            right = torch.lerp(correct(scores, other).float(), right.float(), weight)
+        return Measured(objective, found.detach(), alone, right, scores)
 
     def join(self, carried: Sequence[Any]) -> None:
         """Nothing goes from one batch to the next."""

@@ -49,6 +49,7 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError
+from engram.grammar import number, switch
 from engram.registry import register
 from engram.review import memory as memories
 from engram.review import selection
@@ -305,29 +306,30 @@ def forgetting_curve(
         absence: with save auto: try what absence costs, and leave nothing out where it does.
         window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
     """
-    if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
-        raise UserError(f"save cannot be {save!r}", allowed="auto, or from 0 up to 1")
-    for name, value in (("floor", floor), ("tail", tail), ("exponent", exponent)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} cannot be {value}", allowed="from 0 to 1")
-    if suspend not in (True, False, "auto"):
-        raise UserError(f"suspend cannot be {suspend!r}", allowed="auto, true or false")
+    name = "forgetting_curve"
+    share = isinstance(save, int | float) and not isinstance(save, bool) and 0 <= save < 1
+    if save != "auto" and not share:
+        raise UserError(f"{name}: save cannot be {save!r}", allowed="auto, or a number from 0 up to 1, without 1")
+    floor, tail = number(name, "floor", floor, 0, 1), number(name, "tail", tail, 0, 1)
+    exponent = number(name, "exponent", exponent, 0, 1)
+    window = number(name, "window", window, 0, 1, above=True)
+    retention = number(name, "retention", retention, 0, 1, above=True, below=True)
+    switches = {"forgetting": forgetting, "leeches": leeches, "classes": classes, "absence": absence}
+    for setting, value in switches.items():
+        switch(name, setting, value)
+    switch(name, "suspend", suspend, "auto")
     if absence and save != "auto":
         raise UserError(
             f"absence needs rounds that may be of any size, and with save {save} they are planned",
             allowed="absence with save auto",
             then="--review.save auto --review.absence true",
         )
-    if not 0 < window <= 1:
-        raise UserError(f"window cannot be {window}", allowed="above 0, up to 1")
     if window < 1 and save == "auto":
         raise UserError(
             "window cuts rounds that are planned, and with save auto they are of any size",
             allowed="window with a fixed save",
             then="--review.save 0.5",
         )
-    if not 0 < retention < 1:
-        raise UserError(f"retention cannot be {retention}", allowed="between 0 and 1")
     return ForgettingCurve(
         memory=memory,
         save=save,

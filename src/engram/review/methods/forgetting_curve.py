@@ -110,7 +110,8 @@ class ForgettingCurve(Method):
             scores = torch.where(leeches, scores[others].mean() if bool(others.any()) else 0.0, scores)
         chances = self.chances(scores, self.wanted(recall, ledger, moment), ledger, moment, ~suspended)
         if self.classes and moment.labels is not None:
-            chances = with_class_quotas(chances, moment.labels, round(float(chances.sum())))
+            quota, floor = round(float(chances.sum())), self.window * self.floor
+            chances = with_class_quotas(chances, moment.labels, quota, floor=floor)
         chosen = selection.systematic(chances, moment.rng)
         fitting = steps_before_last_phase(moment, self.tail) * moment.batch_size
         if self.save == "auto" and len(chosen) > fitting:
@@ -249,8 +250,10 @@ def with_new(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> Tenso
     return chances
 
 
-def with_class_quotas(chances: Tensor, labels: Tensor, quota: int) -> Tensor:
+def with_class_quotas(chances: Tensor, labels: Tensor, quota: int, *, floor: float = 0.0) -> Tensor:
     """The probabilities, where no class gets less than half of its proportional share of the quota.
+
+    What the others give for it they give of what they have above the floor, so that nothing starves for a class.
 
     >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     >>> chances = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])
@@ -259,18 +262,44 @@ def with_class_quotas(chances: Tensor, labels: Tensor, quota: int) -> Tensor:
     """
     labels = labels.to(chances.device)
     counts = torch.bincount(labels).double()
-    shares = torch.bincount(labels, weights=chances, minlength=len(counts))
     least = 0.5 * quota * counts / counts.sum()
-    raised = shares < least
-    if not bool(raised.any()) or bool(raised.all()):
-        return chances
-    result = chances.clone()
-    for one in raised.nonzero().flatten().tolist():
-        inside = labels == one
-        result[inside] = selection.inclusion_of_sum(chances[inside], float(least[one]))
-    others = ~raised[labels]
-    left = quota - float(result[~others].sum())
-    result[others] = selection.inclusion_of_sum(chances[others], left)
+    result, raised = chances, torch.zeros_like(counts, dtype=torch.bool)
+    while True:
+        shares = torch.bincount(labels, weights=result, minlength=len(counts))
+        below = (shares < least) & ~raised
+        if not bool(below.any()) or bool((raised | below).all()):
+            return result
+        raised |= below  # what these take of the others may bring another below
+        result = chances.clone()
+        for one in raised.nonzero().flatten().tolist():
+            inside = labels == one
+            result[inside] = resized(chances[inside], float(least[one]), floor=floor)
+        others = ~raised[labels]
+        left = quota - float(result[~others].sum())
+        result[others] = resized(chances[others], left, floor=floor)
+
+
+def resized(chances: Tensor, total: float, *, floor: float) -> Tensor:
+    """The probabilities brought to another sum, in proportion to what each has above the floor.
+
+    None goes below the floor, or below what it was where that was less; where the sum is too small for that, the floor
+    gives way. What could not come at all still cannot, unless the others are too few for the sum.
+
+    >>> [round(chance, 2) for chance in resized(torch.tensor([0.1, 0.3, 0.5]).double(), 0.6, floor=0.1).tolist()]
+    [0.1, 0.2, 0.3]
+    """
+    result = torch.zeros_like(chances)
+    able = chances > 0
+    if int(able.sum()) < total:
+        able = torch.ones_like(able)
+    kept = chances[able].clamp_max(floor)
+    if float(kept.sum()) > total:
+        result[able] = kept * (total / float(kept.sum()))
+    elif floor < 1:
+        above, room = chances[able] - kept, 1.0 - floor
+        result[able] = kept + room * selection.inclusion_of_sum(above / room, (total - float(kept.sum())) / room)
+    else:
+        result[able] = selection.inclusion_of_sum(chances[able], total)
     return result
 
 
@@ -302,7 +331,7 @@ def forgetting_curve(
         leeches: hold back examples that are hardly ever recalled while most are.
         suspend: leave out examples whose labels look wrong, where the losses show two groups; auto does where classes
             are known, since without them a rare one that is not learned yet may look so.
-        classes: give no class less than half of its share.
+        classes: give no class less than half of its share; what the others give for it stays above the floor.
         absence: with save auto: try what absence costs, and leave nothing out where it does.
         window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
     """

@@ -1,7 +1,7 @@
 """The words a person types, `name[:first[:second]][:key=value]`, taken apart and checked.
 
 `crop:4`, `resized_crop:0.35:1`, `crop:4:fill=reflect`, `mine.py:blur:3`. What a number may be, each builder says with
-`number` and `choice`, so that a message always names the word, what was given and what is allowed.
+`number`, `choice` and `switch`, so that a message always names the word, what was given and what is allowed.
 """
 
 import math
@@ -13,6 +13,11 @@ from typing import Any
 from engram.errors import UserError, nearest
 
 OWN = re.compile(r"(?P<name>.+\.py:[A-Za-z_]\w*)(?::(?P<rest>.*))?")
+
+MEANT = {"true": "true", "yes": "true", "y": "true", "on": "true", "1": "true"} | {
+    "false": "false", "no": "false", "n": "false", "off": "false", "0": "false"
+}  # fmt: skip
+"""What people write for true and false elsewhere: named as the nearest match, and not taken for it."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +96,27 @@ def bind(word: Word, known: Sequence[str], *, then: str | None = None) -> dict[s
 
 
 def number(
-    word: str, setting: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False, above: bool = False
+    word: str,
+    setting: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    whole: bool = False,
+    above: bool = False,
+    below: bool = False,
 ) -> float:
-    """The value if it is a number from `low` (excluded when `above`) to `high`, and a whole one when `whole`.
+    """The value if it is a number from `low` to `high` (excluded when `above`, `below`), and whole when `whole`.
 
     Raises:
         UserError: it is not; the message names the word, the setting and the range.
     """
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or not low <= value <= high or (above and value == low) or (whole and value != int(value)):
+    fits = fits and low <= value <= high and not (above and value == low) and not (below and value == high)
+    if not fits or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         bottom = f"above {low:g}" if above else f"from {low:g}"
-        top = "" if high == math.inf else f" to {high:g}"
+        top = "" if high == math.inf else f" up to {high:g}, without {high:g}" if below else f" to {high:g}"
         reach = f"{bottom}{top}" if top or above else f"{low:g} or more"
         raise UserError(f"{word}: {setting} cannot be {value!r}", allowed=f"{kind}, {reach}")
     return int(value) if whole else float(value)
@@ -119,6 +133,28 @@ def choice(word: str, setting: str, value: Any, allowed: Sequence[str]) -> str:
             f"{word}: {setting} cannot be {value!r}", allowed=", ".join(allowed), nearest=nearest(str(value), allowed)
         )
     return value
+
+
+def switch(word: str, setting: str, value: Any, *others: str | None) -> Any:
+    """The value if it is true or false, or one of the others: `auto`, none.
+
+    Text is no truth value, not even `False`: every text is true to Python, and what reads as a switch that is off
+    would be one that is on.
+
+    Raises:
+        UserError: it is not; the message names the word, the setting, what is allowed and the nearest.
+
+    >>> switch("rs2", "replacement", False), switch("forgetting_curve", "suspend", "auto", "auto")
+    (False, 'auto')
+    """
+    if isinstance(value, bool) or (value is None and None in others) or (isinstance(value, str) and value in others):
+        return value
+    words = ["none" if one is None else one for one in others]
+    raise UserError(
+        f"{word}: {setting} cannot be {value!r}",
+        allowed=f"{', '.join([*words, 'true'])} or false",
+        nearest=MEANT.get(str(value).strip().lower()) or nearest(str(value), [*words, "true", "false"]),
+    )
 
 
 def _literal(text: str) -> Any:

@@ -5,6 +5,7 @@ The three ways of giving one meet in `build`: `--optimizer.lr 1e-3`, `[optimizer
 """
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
@@ -353,7 +354,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
             return int(value)
         if wanted is float and not isinstance(value, bool):
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     described = {int: "a whole number", float: "a number", str: "text"}[wanted]
     raise UserError(f"{name} is {described}, not {value!r}")
@@ -382,7 +383,7 @@ def _literal(value: Any) -> Any:
 def _check(recipe: Recipe) -> None:
     training, data = recipe.training, recipe.data
     rules = [
-        ("epochs", training.epochs, training.epochs > 0, "more than 0"),
+        ("epochs", training.epochs, 0 < training.epochs < math.inf, "more than 0, and finite"),
         ("batch_size", training.batch_size, training.batch_size >= 1, "1 or more"),
         ("accumulate", training.accumulate, 1 <= training.accumulate <= training.batch_size, "from 1 to batch_size"),
         ("label_smoothing", training.label_smoothing, 0 <= training.label_smoothing < 1, "from 0 up to 1"),

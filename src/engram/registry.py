@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
+from engram import switches
 from engram.errors import UserError, nearest, unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,6 +90,7 @@ def find(kind: str, name: str) -> Entry:
     Raises:
         UserError: no such entry, with the nearest match; or the file or the function in it does not exist.
     """
+    name = str(name)  # a setting that names a thing comes from a recipe, where `5` is a number
     if ".py:" in name:
         return _own(kind, name)
     _search(kind)
@@ -114,17 +116,20 @@ def plural(kind: str) -> str:
 
 
 def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple[str, ...] = ()) -> None:
-    """Refuse settings that the entry's builder does not take, before anything is built.
+    """Refuse settings that the entry's builder does not take, and switches that are neither true nor false.
+
+    Before anything is built.
 
     Args:
         reserved: parameters that the caller fills in itself and a person cannot set.
     """
-    parameters = inspect.signature(entry.build).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters if parameter.name not in reserved]
-    for word in settings:
-        if word not in known:
+    parameters = inspect.signature(entry.build).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    known = [name for name in parameters if name not in reserved]
+    for word, value in settings.items():
+        if word in known:
+            switches.check(f"{entry.kind} {entry.name}", parameters[word], value)
+        elif not takes_any:
             raise UserError(
                 f"{entry.kind} {entry.name!r} has no setting {word!r}",
                 allowed=", ".join(known) or "none",

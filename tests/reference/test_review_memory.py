@@ -170,13 +170,36 @@ def sm2_by_the_book(qualities: list[float]) -> list[tuple[float, float]]:
     easiness, repetition, interval, history = 2.5, 0, 0.0, []
     for q in qualities:
         if q >= 3:
-            easiness = max(1.3, min(5.0, easiness + 0.1 - (5 - q) * (0.08 + (5 - q) * 0.02)))
+            easiness = max(1.3, easiness + 0.1 - (5 - q) * (0.08 + (5 - q) * 0.02))
             repetition += 1
         else:
             repetition = 1
         interval = 1.0 if repetition == 1 else 6.0 if repetition == 2 else interval * easiness
         history.append((interval, easiness))
     return history
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sm2_is_the_algorithm_whatever_is_answered(seed):
+    """Easiness has a least value and no largest in the book; both agree below the largest that we have, 5."""
+    rng = random.Random(seed)
+    qualities = [q for _ in range(6) for q in (*rng.choices([3, 4, 5, 5, 5, 5, 5], k=5), rng.choice([0, 2]))]
+    grades = [(q - 1) / 4 if q >= 3 else q / 6 for q in qualities]
+    expected = sm2_by_the_book(qualities)
+    assert 3.0 < max(easiness for _, easiness in expected) < 5.0
+    assert max(interval for interval, _ in expected) < 36500
+    model = memory.build("sm2", memory.published("sm2"))
+    for state, wanted in zip(played(model, [(1.0, g) for g in grades]), expected, strict=True):
+        assert state == pytest.approx(wanted, rel=1e-4)
+
+
+def test_sm2_s_easiness_ends_at_5_which_is_ours():
+    qualities = [5] * 40
+    states = played(memory.build("sm2", memory.published("sm2")), [(1.0, 1.0)] * 40)
+    book = [easiness for _, easiness in sm2_by_the_book(qualities)]
+    assert [easiness for _, easiness in states] == pytest.approx([min(5.0, easiness) for easiness in book], rel=1e-5)
+    assert book[23] < 5.0 < book[25]
+    assert book[-1] == pytest.approx(6.5)
 
 
 def test_sm2_is_the_algorithm():

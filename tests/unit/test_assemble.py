@@ -38,6 +38,12 @@ def test_the_review_is_the_recipe_s():
         ({"review": "forgetting_curve", "review.save": 3}, "save cannot be 3", None),
         ({"review": "shuffle", "review.clock": "step"}, "there is no clock 'step'", "steps"),
         ({"review": "shuffle", "review.measure": "los"}, "recall cannot be measured by 'los'", None),
+        ({"review": "shuffle", "review.clock": "5"}, "there is no clock '5'", None),
+        ({"review": "due", "review.memory": "5"}, "memory '5' is not known", None),
+        ({"review": "forgetting_curve", "review.permuted": "False"}, "review: permuted cannot be 'False'", "false"),
+        ({"review": "forgetting_curve", "review.permuted": "yes"}, "review: permuted cannot be 'yes'", "true"),
+        ({"review": "forgetting_curve", "review.forgetting": "no"}, "forgetting cannot be 'no'", "false"),
+        ({"model.batch_norm": "no"}, "model mlp: batch_norm cannot be 'no'", "false"),
     ],
 )
 def test_a_review_that_cannot_be_is_refused(settings, message, near):

@@ -91,6 +91,8 @@ def test_every_setting_of_the_default_recipe_is_listed_for_help_with_a_sentence(
         ({"device.precision": "float31"}, "did you mean: float32"),
         ({"device.threads": "0"}, "auto, or 1 or more"),
         ({"seed": -1}, "seed cannot be -1"),
+        ({"epochs": "inf"}, "epochs cannot be inf"),
+        ({"batch_size": float("inf")}, "batch_size is a whole number"),
     ],
 )
 def test_what_cannot_be_used_is_said_with_the_way_out(settings, said):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from engram.errors import UserError
-from engram.review import methods
+from engram.review import methods, selection
 from engram.review.ledger import Ledger
 from engram.review.method import Moment
-from engram.review.methods.forgetting_curve import is_leech, with_class_quotas
+from engram.review.methods.forgetting_curve import is_leech, resized, with_class_quotas
 from engram.review.reviewer import Reviewer
 
 
@@ -267,6 +267,51 @@ def test_classes_keep_half_of_their_share():
     assert float(without[10:].sum()) < 0.5
     even = torch.full((20,), 0.4, dtype=torch.float64)
     assert torch.equal(with_class_quotas(even, labels, 8), even)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("seed", range(25))
+def test_a_class_s_share_starves_nothing(seed, floor):
+    """Sum, floor and half of every class's share, all at once, on scores that differ much between classes."""
+    rng = torch.Generator().manual_seed(seed)
+    examples, classes = 20 + 10 * seed, 2 + seed % 6
+    quota = int(torch.randint(1, examples, (), generator=rng))
+    labels = torch.randint(0, classes, (examples,), generator=rng)
+    scores = torch.rand(examples, generator=rng) ** 2 * (torch.rand(classes, generator=rng) ** 4)[labels]
+    chances = selection.inclusion(scores, quota, floor=floor)
+    result = with_class_quotas(chances, labels, quota, floor=floor)
+    counts = torch.bincount(labels, minlength=classes).double()
+    shares = torch.bincount(labels, weights=result, minlength=classes)
+    assert float(result.sum()) == pytest.approx(quota)
+    assert float(result.max()) <= 1 + 1e-9
+    assert float(result.min()) >= min(floor, quota / examples) - 1e-9
+    assert bool((shares >= 0.5 * quota * counts / examples - 1e-6).all())
+
+
+def test_the_floor_of_a_method_with_classes_holds(monkeypatch):
+    asked, draw = [], selection.systematic
+
+    def systematic(chances, rng):
+        asked.append(chances)
+        return draw(chances, rng)
+
+    monkeypatch.setattr(selection, "systematic", systematic)
+    labels, ledger = torch.tensor([0] * 60 + [1] * 60), known([0.1] * 22 + [0.99] * 38 + [0.999] * 60)
+    settings = {"forgetting": False, "leeches": False, "suspend": False, "floor": 0.1}
+    for classes in (False, True):
+        method = methods.build("forgetting_curve", {"classes": classes, **settings})
+        method.choose(ledger, moment(quota=30, labels=labels))
+    free, kept = (float(chances[60:].sum()) for chances in asked)
+    assert free < kept == pytest.approx(7.5)
+    assert min(float(chances.min()) for chances in asked) >= 0.1 - 1e-9
+
+
+def test_what_cannot_come_still_cannot_and_a_floor_too_high_gives_way():
+    chances = torch.tensor([0.0, 1.0, 0.1, 0.4, 0.5]).double()
+    assert resized(chances, 1.6, floor=0.1).tolist()[0] == 0
+    assert resized(chances, 0.2, floor=0.1).tolist() == pytest.approx([0, 0.05, 0.05, 0.05, 0.05])
+    assert float(resized(chances, 4.5, floor=0.1).sum()) == pytest.approx(4.5)
+    assert resized(chances, 3.0, floor=1.0).sum().item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

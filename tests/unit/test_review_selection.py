@@ -75,6 +75,20 @@ def test_a_large_draw_is_exact():
     assert not torch.equal(everything, torch.arange(50_000))
 
 
+@pytest.mark.parametrize(
+    "chances",
+    [[1.0] * 9 + [0.6], [1.0] * 30 + [0.02] * 30, [1.0] * 4 + [0.55] + [1.0] * 4 + [0.0] * 5],
+    ids=["all", "many", "some that never come"],
+)
+def test_no_example_is_drawn_twice_where_the_sum_is_rounded_up(chances):
+    """Brought to the rounded sum, certain examples are wider than the step between two points, and both may hit one."""
+    expected = torch.tensor(chances, dtype=torch.float64)
+    generator = rng()
+    for _ in range(200):
+        drawn = selection.systematic(expected, generator)
+        assert len(drawn) == len(set(drawn.tolist())) == round(sum(chances))
+
+
 def test_the_same_seed_draws_the_same():
     chances = torch.full((100,), 0.3)
     assert torch.equal(selection.systematic(chances, rng(5)), selection.systematic(chances, rng(5)))

@@ -15,6 +15,7 @@ Simonyan, Vedaldi, Zisserman 2013, Deep Inside Convolutional Networks, arXiv:131
 from torch import Tensor, nn
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
+from engram.grammar import switch
 from engram.registry import register
 
 
@@ -43,6 +44,7 @@ def gradient(net: nn.Module, x: Tensor, y: Classes = None, *, signed: bool = Fal
     tensor([[[1., 2.],
              [0., 3.]]])
     """
+    switch("gradient", "signed", signed)
     with asked(net) as network:
         given = as_input(network, x)
         scores, _ = class_scores(network, given, y)

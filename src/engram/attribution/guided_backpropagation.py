@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
 from engram.errors import UserError
+from engram.grammar import switch
 from engram.registry import register
 
 INF = float("inf")
@@ -60,6 +61,7 @@ def guided_backpropagation(net: nn.Module, x: Tensor, y: Classes = None, *, sign
     >>> guided_backpropagation(net, torch.ones(1, 1)), net(torch.ones(1, 1)).item()  # the gradient is -2
     (tensor([[0.]]), -2.0)
     """
+    switch("guided_backpropagation", "signed", signed)
     with asked(net) as network:
         given = as_input(network, x)
         with Guided() as guided:

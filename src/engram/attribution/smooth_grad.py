@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from engram.attribution.score import Classes, as_input, asked, class_scores, largest, slope
 from engram.errors import UserError
+from engram.grammar import switch
 from engram.registry import register
 
 
@@ -61,6 +62,7 @@ def smooth_grad(
         raise UserError(f"samples is {samples!r}", allowed="a whole number from 1")
     if not 0 <= noise < float("inf"):
         raise UserError(f"noise is {noise!r}", allowed="a number from 0, such as 0.15")
+    switch("smooth_grad", "signed", signed)
     rng = torch.Generator().manual_seed(seed)
     with asked(net) as network:
         clean = as_input(network, x).detach()

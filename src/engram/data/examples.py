@@ -45,6 +45,10 @@ class Examples(ABC):
             Unreadable: it cannot be decoded.
         """
 
+    def size_of(self, index: int) -> int | None:
+        """Bytes that the input takes where it lies, known without reading it; None where that says nothing of it."""
+        return None
+
     def array(self) -> NDArray[np.generic] | None:
         """All inputs as one (N, C, *S) array where they already lie in memory in that form, else None."""
         return None

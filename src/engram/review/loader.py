@@ -9,9 +9,9 @@
 `epochs` counts visits: epochs 10 takes as many steps as ten shuffled epochs, and `total_steps` is known before
 training, so that any schedule of the learning rate can be laid over it. To save, give fewer epochs. (A method that
 looks at examples without learning from them, `selective_backprop`, makes more steps and learns from fewer examples in
-each: the work is equal. Where the number of examples is no multiple of `batch_size`, a pass over all of them ends with a
-smaller batch and a chosen round does not; so a chosen round visits up to a batch more than its share. `drop_last=True`
-makes every batch whole.)
+each: the work is equal. Where the number of examples is no multiple of `batch_size`, a pass over all of them ends with
+a smaller batch and a chosen round does not; so a chosen round visits up to a batch more than its share.
+`drop_last=True` makes every batch whole.)
 """
 
 import inspect

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
+from engram.grammar import switch
 from engram.review import recall
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
@@ -84,6 +85,8 @@ class Reviewer:
         if clock not in CLOCKS:
             raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
         recall.check_measure(measure)
+        switch("review", "permuted", permuted)
+        switch("review", "drop_last", drop_last)
         check_course(examples, batch_size, epochs)
         self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor

@@ -21,6 +21,7 @@ from engram.tasks.task import Task
 from engram.training import device, loop, threads
 from engram.training.device import Machine
 from engram.training.events import Epoch
+from engram.training.fingerprint import Fingerprint
 from engram.training.run import RunFolder
 from engram.training.weights import Description
 
@@ -82,6 +83,10 @@ class Assembled:
     def grouped(self) -> tuple[torch.Tensor, tuple[str, ...]]:
         """Groups of the training examples by which a review is told: (N,) integers, and the groups' names."""
         return torch.zeros(len(self.prepared.train), dtype=torch.int64), ("all",)
+
+    def fingerprint(self) -> Fingerprint:
+        """What tells the data from other data: a resumed run has to find the same."""
+        raise NotImplementedError
 
     def told_data(self) -> str:
         """What the examples are, behind how many there are."""

@@ -33,6 +33,7 @@ from engram.text.vocabulary import Vocabulary
 from engram.training import device, weights
 from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
+from engram.training.fingerprint import Fingerprint, of_pool, of_texts
 from engram.training.judge import weights_of
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, suited
@@ -98,6 +99,14 @@ class Captioning(Assembled):
     def examined(self) -> dict[str, Any]:
         """It is called with the words before each, and foresees them all."""
         return {"call": task.read, "outputs": task.said}
+
+    def fingerprint(self) -> Fingerprint:
+        """See `Assembled`."""
+        found: Fingerprint = {}
+        for name, pool in self.prepared.pools().items():
+            said = (sentence for picture in self.prepared.references[name] for sentence in picture)
+            found[name] = {**of_pool(pool.images), "labels": of_texts(said)}
+        return found
 
     def told_data(self) -> str:
         prepared = self.prepared

@@ -22,6 +22,7 @@ from engram.tasks.classify import Classify
 from engram.training import device, evaluate, pretrained
 from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.evaluate import Views, figures, probabilities
+from engram.training.fingerprint import Fingerprint, of_pools
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, suited
 from engram.training.weights import Description
@@ -52,6 +53,11 @@ class Classifying(Assembled):
     def grouped(self) -> tuple[torch.Tensor, tuple[str, ...]]:
         """By class."""
         return self.prepared.train.labels, self.prepared.classes
+
+    def fingerprint(self) -> Fingerprint:
+        """See `Assembled`."""
+        splits = {name: getattr(self.prepared, name) for name in ("train", "validation", "test")}
+        return of_pools(self.prepared.classes, splits)
 
     def told_data(self) -> str:
         shape = "x".join(str(side) for side in self.description.shape)

@@ -21,6 +21,7 @@ from engram.tasks.label import Label
 from engram.training import device
 from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
+from engram.training.fingerprint import Fingerprint, of_arrays, of_texts
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, refuse_of_pictures, suited
 from engram.training.weights import Description
@@ -82,6 +83,12 @@ class Labelling(Assembled):
         (path / "evaluation").mkdir(exist_ok=True)
         atomic.write(path / "evaluation" / f"{split}.json", json.dumps(found))
         return found
+
+    def fingerprint(self) -> Fingerprint:
+        """See `Assembled`."""
+        found: Fingerprint = {"classes": {"examples": len(self.source.classes), "names": of_texts(self.source.classes)}}
+        signals, labels = self.source.signals, self.source.labels
+        return found | {name: of_arrays(signals[name], labels[name]) for name in signals}
 
     def told_data(self) -> str:
         channels, length = self.prepared.shape

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import functools
+import shlex
 import signal
 import time
 import weakref
@@ -22,6 +24,7 @@ from engram.review import export, summary
 from engram.training import evaluate, peak, state, telling, weights
 from engram.training.assembled import Assembled, Progress, environment
 from engram.training.events import Ended, Epoch, NotFinite, Step, to_json
+from engram.training.fingerprint import Fingerprint, differences
 from engram.training.loop import train as events_of
 from engram.training.picturing import Picturing
 from engram.training.run import RunFolder, unwritable
@@ -78,8 +81,12 @@ class Session:
         return self.seconds_before + time.perf_counter() - self.started
 
     def restore(self) -> None:
-        """Take the last saved state up, and the thread count it was computed with."""
-        more = state.restore(self.assembled.state, self.path / "state" / "last.pt")
+        """Take the last saved state up, and the thread count it was computed with.
+
+        Raises:
+            UserError: it is damaged, or of a run on other data; nothing of the run was changed.
+        """
+        more = state.restore(self.assembled.state, self.path / "state" / "last.pt", check=self.refuse_other_data)
         self.seconds_before = float(more["seconds"])
         self.saved_step = self.assembled.state.step
         if self.assembled.machine.threads is None:  # sums depend on how they are split over threads
@@ -87,6 +94,28 @@ class Session:
         if self.assembled.recipe.device.precision == "auto":  # it may have been timed, and the weights depend on it
             self.assembled.set_precision(getattr(torch, str(more["precision"])))
         self.resumed = True
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells the data from other data, found once."""
+        return self.assembled.fingerprint()
+
+    def refuse_other_data(self, more: Mapping[str, Any]) -> None:
+        """Refuse to go on with a state that was saved on other data; states of before that was kept go on.
+
+        Raises:
+            UserError: it was, with what differs.
+        """
+        other = differences(more.get("data") or self.fingerprint, self.fingerprint)
+        if other:
+            run = shlex.quote(str(self.path))
+            raise UserError(
+                f"{self.path} was trained on other data than {self.assembled.recipe.data.path} is now: "
+                f"{'; '.join(other)}",
+                allowed="the data it was begun with",
+                then=f"put them back, or a new run: engram train --recipe {run}/recipe.toml --output runs/again "
+                f"--weights {run}/weights/last.safetensors",
+            )
 
     def run(self) -> Run:
         """Follow the events to the end; whatever ends it, what was saved stays, and the closing rows are said."""
@@ -235,7 +264,7 @@ class Session:
         precision = str(self.assembled.machine.dtype).removeprefix("torch.")
         more = {"threads": torch.get_num_threads(), "precision": precision, "seconds": self.seconds}
         self.picturing.save()
-        state.save(self.assembled.state, self.path / "state" / "last.pt", **more)
+        state.save(self.assembled.state, self.path / "state" / "last.pt", data=self.fingerprint, **more)
         self.saved_at, self.saved_step = time.perf_counter(), self.assembled.state.step
         return None
 

@@ -9,6 +9,7 @@ from engram import augment, initializers, models, registry, regularizers
 from engram.data.pool import Names, Pool
 from engram.decision import Decision
 from engram.errors import UserError
+from engram.grammar import switch
 from engram.layers import auxiliary
 from engram.recipe import KIND_OF_TASK, Choice, Recipe
 from engram.review import methods
@@ -119,7 +120,7 @@ def build_reviewer(
         batch_size=batch_size,
         epochs=recipe.training.epochs,
         seed=recipe.seed,
-        labels=pool.labels.cpu(),
+        labels=pool.labels.cpu() if recipe.task == "classify" else None,  # of texts and captions they are no classes
         floor=floor,
         **course,
     )
@@ -130,9 +131,16 @@ COURSE = ("clock", "measure", "permuted")
 
 
 def _course(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of `review` that are the Reviewer's, and those that are the method's."""
+    """The settings of `review` that are the Reviewer's, and those that are the method's.
+
+    Raises:
+        UserError: `permuted` is neither true nor false.
+    """
     settings = recipe.review.settings
     course = {key: value for key, value in settings.items() if key in COURSE}
+    if "permuted" in course:
+        switch("review", "permuted", course["permuted"])
+    course |= {key: str(course[key]) for key in ("clock", "measure") if key in course}  # in a recipe `5` is a number
     return course, {key: value for key, value in settings.items() if key not in COURSE}
 
 

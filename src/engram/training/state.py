@@ -6,6 +6,7 @@ text come back, code never runs.
 
 import pickle
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,19 @@ def save(state: State, path: Path, **more: Any) -> None:
     atomic.write(path, lambda file: torch.save(content, file))
 
 
-def restore(state: State, path: Path) -> dict[str, Any]:
+def restore(
+    state: State, path: Path, *, check: Callable[[Mapping[str, Any]], None] = lambda more: None
+) -> dict[str, Any]:
     """Put a saved state back into `state` in place; returns the plain values that were saved beside it.
+
+    Args:
+        check: told those values before anything is changed; what it raises is raised.
 
     Raises:
         UserError: the file is missing, cut, of another network, of a newer version, or holds code.
     """
     content = read(path, state.totals.device)
+    check(content.get("more") or {})
     try:
         rates = [group.get("initial_lr", group["lr"]) for group in state.optimizer.param_groups]
         state.net.load_state_dict(content["net"])

@@ -30,6 +30,7 @@ from engram.training import device
 from engram.training.assembled import Assembled, Progress, Say, parts_of, set_up, silent
 from engram.training.device import Machine
 from engram.training.events import Epoch
+from engram.training.fingerprint import Fingerprint, of_texts
 from engram.training.run import RunFolder
 from engram.training.settle import build_reviewer, check_names, laid_out, own_removed, refuse_of_pictures, suited
 from engram.training.weights import Description, load_into
@@ -145,6 +146,11 @@ class Writing(Assembled):
             look(net, self.prepared.vocabulary, self._unseen(), folder.path, step=self.state.step)
         except UserError as error:  # a text too short, or with what the vocabulary lacks
             folder.append({"event": "notice", "text": f"the cells were not looked at: {error.given}"})
+
+    def fingerprint(self) -> Fingerprint:
+        """See `Assembled`."""
+        texts = {name: getattr(self.source, name) for name in ("train", "validation", "test")}
+        return {name: {"content": of_texts([text])} for name, text in texts.items() if text is not None}
 
     def told_data(self) -> str:
         prepared = self.prepared

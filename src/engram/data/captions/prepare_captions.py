@@ -165,6 +165,9 @@ class _Some(Examples):
     def read(self, index: int, at_least: int | None = None) -> NDArray[np.generic]:
         return self.examples.read(int(self.rows[index]), at_least)
 
+    def size_of(self, index: int) -> int | None:
+        return self.examples.size_of(int(self.rows[index]))
+
 
 def _notes(split: str, numbers: Numbered, images: Pool, longest: int) -> list[str]:
     """What of a split's sentences is left out or unknown."""

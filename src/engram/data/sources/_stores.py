@@ -84,6 +84,12 @@ class Files(Examples):
     def read(self, index: int, at_least: int | None = None) -> NDArray[np.generic]:
         return read_image(os.path.join(self.root, self.names[index]), self.name(index), at_least=at_least)
 
+    def size_of(self, index: int) -> int | None:
+        try:
+            return os.stat(os.path.join(self.root, self.names[index])).st_size
+        except OSError:  # gone since; whoever reads it says so
+            return 0
+
 
 class Encoded(Examples):
     """Encoded images end to end, in memory or in one file that is read piece by piece.
@@ -105,6 +111,9 @@ class Encoded(Examples):
         data = self.data
         piece = data[start:end] if isinstance(data, bytes) else data.read(start, end - start, self.name(index))
         return decode(piece, self.name(index), at_least=at_least)
+
+    def size_of(self, index: int) -> int | None:
+        return int(self.ends[index]) - (int(self.ends[index - 1]) if index else 0)
 
 
 class Arrays(Examples):

@@ -18,7 +18,9 @@ until `longest`.
 
 In the paper: 1 day, 6 days, easiness 2.5 at first and 1.3 at least (`published`). Where we differ: grades 0.5 to 1 are
 q from 3 to 5 and those below are below 3, in between on a line, not rounded; a lapse may start over below `first`
-(`again`); there is a longest interval.
+(`again`); there is a longest interval; and no easiness is above 5, where the algorithm has a least one alone. From 2.5
+that is 25 perfect answers away, which a person never gives in a row; a network gives hundreds, each for another 0.1
+that no lapse takes back, and without an end an interval would go from `second` to the longest at once.
 
 Wozniak 1990, "Optimization of learning", section 3.2 (algorithm SM-2).
 """
@@ -38,6 +40,7 @@ LEAST = 1e-6
 NEARLY = 0.999
 """Times `first`: below it an interval is shorter than `first` beyond doubt of rounding."""
 EASIEST = 5.0
+"""No easiness is more, which is ours: a network's visits are many enough for a sum without an end."""
 
 
 class SM2(Memory):

@@ -20,6 +20,7 @@ def earlier(method: str, path: str) -> Ledger:
         UserError: no path, no file there, or no whole ledger in it.
     """
     then = "train once with any review, and give the ledger.parquet of its run folder"
+    path = str(path)  # a file may be named by a number
     if not path:
         raise UserError(f"{method} needs the ledger of an earlier run as `scores`", then=then)
     if not Path(path).is_file():

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from engram.grammar import number
+from engram.grammar import number, switch
 from engram.registry import register
 from engram.review import memory as memories
 from engram.review.ledger import Ledger, Observed
@@ -50,7 +50,7 @@ class Due(Method):
         self.retention = number(name, "retention", retention, 0.01, 0.99)
         self.fuzz = number(name, "fuzz", fuzz, 0, 1)
         self.longest = number(name, "longest", longest, 0, above=True)
-        self.weighs = weigh
+        self.weighs = switch(name, "weigh", weigh)
         self.fuzz_of = torch.zeros(0)
         self.missed = torch.zeros(0, dtype=torch.int32)
 

@@ -45,4 +45,4 @@ def el2n(*, scores: str = "", keep: float = 0.5) -> Method:
     keep = number("el2n", "keep", keep, 0, 1, above=True)
     ledger = earlier("el2n", scores)
     errors = torch.where(ledger.seen, 2**0.5 * (1.0 - ledger.recall.float()), torch.inf)
-    return Scored(name="el2n", path=scores, scores=errors, keep=keep)
+    return Scored(name="el2n", path=str(scores), scores=errors, keep=keep)

@@ -49,10 +49,12 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError
+from engram.grammar import number, switch
 from engram.registry import register
 from engram.review import memory as memories
 from engram.review import selection
 from engram.review.absence import Absence
+from engram.review.labels import counted_from_0
 from engram.review.ledger import Ledger, Observed
 from engram.review.method import Method, Moment, Round, even, whole_passes
 from engram.review.suspects import suspects
@@ -109,7 +111,8 @@ class ForgettingCurve(Method):
             scores = torch.where(leeches, scores[others].mean() if bool(others.any()) else 0.0, scores)
         chances = self.chances(scores, self.wanted(recall, ledger, moment), ledger, moment, ~suspended)
         if self.classes and moment.labels is not None:
-            chances = with_class_quotas(chances, moment.labels, round(float(chances.sum())))
+            quota, floor = round(float(chances.sum())), self.window * self.floor
+            chances = with_class_quotas(chances, moment.labels, quota, floor=floor)
         chosen = selection.systematic(chances, moment.rng)
         fitting = steps_before_last_phase(moment, self.tail) * moment.batch_size
         if self.save == "auto" and len(chosen) > fitting:
@@ -248,28 +251,56 @@ def with_new(scores: Tensor, seen: Tensor, quota: int, *, floor: float) -> Tenso
     return chances
 
 
-def with_class_quotas(chances: Tensor, labels: Tensor, quota: int) -> Tensor:
+def with_class_quotas(chances: Tensor, labels: Tensor, quota: int, *, floor: float = 0.0) -> Tensor:
     """The probabilities, where no class gets less than half of its proportional share of the quota.
+
+    What the others give for it they give of what they have above the floor, so that nothing starves for a class.
 
     >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     >>> chances = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])
     >>> with_class_quotas(chances.double(), labels, 4)[4:].sum().item()
     1.0
     """
-    labels = labels.to(chances.device)
+    labels = counted_from_0(labels.to(chances.device))
     counts = torch.bincount(labels).double()
-    shares = torch.bincount(labels, weights=chances, minlength=len(counts))
     least = 0.5 * quota * counts / counts.sum()
-    raised = shares < least
-    if not bool(raised.any()) or bool(raised.all()):
-        return chances
-    result = chances.clone()
-    for one in raised.nonzero().flatten().tolist():
-        inside = labels == one
-        result[inside] = selection.inclusion_of_sum(chances[inside], float(least[one]))
-    others = ~raised[labels]
-    left = quota - float(result[~others].sum())
-    result[others] = selection.inclusion_of_sum(chances[others], left)
+    result, raised = chances, torch.zeros_like(counts, dtype=torch.bool)
+    while True:
+        shares = torch.bincount(labels, weights=result, minlength=len(counts))
+        below = (shares < least) & ~raised
+        if not bool(below.any()) or bool((raised | below).all()):
+            return result
+        raised |= below  # what these take of the others may bring another below
+        result = chances.clone()
+        for one in raised.nonzero().flatten().tolist():
+            inside = labels == one
+            result[inside] = resized(chances[inside], float(least[one]), floor=floor)
+        others = ~raised[labels]
+        left = quota - float(result[~others].sum())
+        result[others] = resized(chances[others], left, floor=floor)
+
+
+def resized(chances: Tensor, total: float, *, floor: float) -> Tensor:
+    """The probabilities brought to another sum, in proportion to what each has above the floor.
+
+    None goes below the floor, or below what it was where that was less; where the sum is too small for that, the floor
+    gives way. What could not come at all still cannot, unless the others are too few for the sum.
+
+    >>> [round(chance, 2) for chance in resized(torch.tensor([0.1, 0.3, 0.5]).double(), 0.6, floor=0.1).tolist()]
+    [0.1, 0.2, 0.3]
+    """
+    result = torch.zeros_like(chances)
+    able = chances > 0
+    if int(able.sum()) < total:
+        able = torch.ones_like(able)
+    kept = chances[able].clamp_max(floor)
+    if float(kept.sum()) > total:
+        result[able] = kept * (total / float(kept.sum()))
+    elif floor < 1:
+        above, room = chances[able] - kept, 1.0 - floor
+        result[able] = kept + room * selection.inclusion_of_sum(above / room, (total - float(kept.sum())) / room)
+    else:
+        result[able] = selection.inclusion_of_sum(chances[able], total)
     return result
 
 
@@ -301,33 +332,34 @@ def forgetting_curve(
         leeches: hold back examples that are hardly ever recalled while most are.
         suspend: leave out examples whose labels look wrong, where the losses show two groups; auto does where classes
             are known, since without them a rare one that is not learned yet may look so.
-        classes: give no class less than half of its share.
+        classes: give no class less than half of its share; what the others give for it stays above the floor.
         absence: with save auto: try what absence costs, and leave nothing out where it does.
         window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
     """
-    if save != "auto" and not (isinstance(save, int | float) and 0 <= save < 1):
-        raise UserError(f"save cannot be {save!r}", allowed="auto, or from 0 up to 1")
-    for name, value in (("floor", floor), ("tail", tail), ("exponent", exponent)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} cannot be {value}", allowed="from 0 to 1")
-    if suspend not in (True, False, "auto"):
-        raise UserError(f"suspend cannot be {suspend!r}", allowed="auto, true or false")
+    name = "forgetting_curve"
+    share = isinstance(save, int | float) and not isinstance(save, bool) and 0 <= save < 1
+    if save != "auto" and not share:
+        raise UserError(f"{name}: save cannot be {save!r}", allowed="auto, or a number from 0 up to 1, without 1")
+    floor, tail = number(name, "floor", floor, 0, 1), number(name, "tail", tail, 0, 1)
+    exponent = number(name, "exponent", exponent, 0, 1)
+    window = number(name, "window", window, 0, 1, above=True)
+    retention = number(name, "retention", retention, 0, 1, above=True, below=True)
+    switches = {"forgetting": forgetting, "leeches": leeches, "classes": classes, "absence": absence}
+    for setting, value in switches.items():
+        switch(name, setting, value)
+    switch(name, "suspend", suspend, "auto")
     if absence and save != "auto":
         raise UserError(
             f"absence needs rounds that may be of any size, and with save {save} they are planned",
             allowed="absence with save auto",
             then="--review.save auto --review.absence true",
         )
-    if not 0 < window <= 1:
-        raise UserError(f"window cannot be {window}", allowed="above 0, up to 1")
     if window < 1 and save == "auto":
         raise UserError(
             "window cuts rounds that are planned, and with save auto they are of any size",
             allowed="window with a fixed save",
             then="--review.save 0.5",
         )
-    if not 0 < retention < 1:
-        raise UserError(f"retention cannot be {retention}", allowed="between 0 and 1")
     return ForgettingCurve(
         memory=memory,
         save=save,

@@ -37,4 +37,4 @@ def forgetting_events(*, scores: str = "", keep: float = 0.7) -> Method:
     ledger = earlier("forgetting_events", scores)
     never_learned = (ledger.lapses == 0) & (ledger.streak == 0)
     counts = torch.where(never_learned, torch.inf, ledger.lapses.float())
-    return Scored(name="forgetting_events", path=scores, scores=counts, keep=keep)
+    return Scored(name="forgetting_events", path=str(scores), scores=counts, keep=keep)

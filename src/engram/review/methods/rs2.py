@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from engram.grammar import number
+from engram.grammar import number, switch
 from engram.registry import register
 from engram.review.ledger import Ledger
 from engram.review.method import Method, Moment, Round, whole_passes
@@ -73,4 +73,6 @@ def rs2(*, share: float = 0.1, replacement: bool = False) -> Method:
         share: share of the examples in a round.
         replacement: draw every round from all examples.
     """
-    return RS2(share=number("rs2", "share", share, 0, 1, above=True), replacement=bool(replacement))
+    return RS2(
+        share=number("rs2", "share", share, 0, 1, above=True), replacement=switch("rs2", "replacement", replacement)
+    )

@@ -167,17 +167,13 @@ def selective_backprop(
         interrupt: one in so many steps of the rank form is an ordinary one; 0 for none.
         forwards: forward passes that an example which takes part is charged for, 1 or 2.
     """
-    forwards = int(number("selective_backprop", "forwards", forwards, 1, 2, whole=True))
-    if choice("selective_backprop", "form", form, ("distribution", "rank")) == "distribution":
-        return ByDistribution(
-            beta=number("selective_backprop", "beta", beta, 0),
-            history=int(number("selective_backprop", "history", history, 1, whole=True)),
-            forwards=forwards,
-        )
-    return ByRank(
-        keep=number("selective_backprop", "keep", keep, 0, 1, above=True),
-        start=number("selective_backprop", "start", start, 0, 1),
-        end=number("selective_backprop", "end", end, 0, 1),
-        interrupt=int(number("selective_backprop", "interrupt", interrupt, 0, whole=True)),
-        forwards=forwards,
-    )
+    name = "selective_backprop"
+    forwards = int(number(name, "forwards", forwards, 1, 2, whole=True))
+    beta = number(name, "beta", beta, 0)
+    history = int(number(name, "history", history, 1, whole=True))
+    keep = number(name, "keep", keep, 0, 1, above=True)
+    start, end = number(name, "start", start, 0, 1), number(name, "end", end, 0, 1)
+    interrupt = int(number(name, "interrupt", interrupt, 0, whole=True))
+    if choice(name, "form", form, ("distribution", "rank")) == "distribution":
+        return ByDistribution(beta=beta, history=history, forwards=forwards)
+    return ByRank(keep=keep, start=start, end=end, interrupt=interrupt, forwards=forwards)

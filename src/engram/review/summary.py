@@ -5,9 +5,10 @@ over: the visits of the one that goes on are not in the ledger yet.
 
 Retention is counted over all visits of the run to examples that had been visited before. The memory model's curve is
 that of the median example of each streak as the model and its link stand now (of one that came just so often, where
-hardly any example has such a streak now). The two therefore part where a network has learned
-much since its first rounds; predicted against observed recall of each round (`rounds`) is the fair comparison, for each
-prediction there was made before its visit.
+hardly any example has such a streak now). The two therefore part where a network has learned much since its first
+rounds; predicted against observed recall is the fair comparison, for each prediction there was made before its visit:
+round by round (`rounds`), and by what was predicted (`reliability` of the memory, over the second half of the rounds,
+for at first a network learns so fast that there is nothing to forget).
 
 Three lists name examples. `never_learned`: visited at least `OFTEN` times, not recalled at the last visit, an average
 grade below `POOR`, and hardly ever recalled in between, which is what wrong labels and unreadable pictures look like.
@@ -18,6 +19,7 @@ a network that has learned everything by heart has wrong labels among these.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -320,6 +322,7 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
         "curves": [],
         "strength": None,
         "interval": None,
+        "reliability": _reliability(reviewer),
     }
     if bool(seen.any()):
         told["strength"] = histogram(ledger.strength[seen])
@@ -327,6 +330,13 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
         told["interval"] = histogram(interval[seen])
         told["curves"] = _curves(reviewer, memory, ledger)
     return told
+
+
+def _reliability(reviewer: Reviewer) -> dict[str, list[dict[str, float]]]:
+    """Predicted against observed recall in bins, of the curve alone and with its link; empty where none came again."""
+    predicted = sum("log_loss" in row for row in reviewer.history)
+    tables = reviewer.link.reliability(predicted - predicted // 2)
+    return {how: [asdict(one) for one in bins] for how, bins in tables.items()}
 
 
 def _curves(reviewer: Reviewer, memory: Memory, ledger: Ledger) -> list[dict[str, Any]]:

@@ -164,21 +164,34 @@ def retention(tally: Tensor) -> list[dict[str, Any]]:
 
 
 def epochs(history: Sequence[dict[str, float]], steps_per_pass: int) -> list[dict[str, float]]:
-    """Rounds by the epoch in which they ended: visits as a share of the examples, and what share was seen.
+    """What share of the examples each epoch saw: an epoch is as many visits as there are examples, in any rounds.
 
-    Rounds say how many different examples each saw and not which, so that those of a whole epoch lie between two
-    bounds: all rounds saw the same ones, or all saw different ones.
+    Rounds say how many different examples each saw and not which, so that those of an epoch of several rounds lie
+    between two bounds: all rounds saw the same ones, or all saw different ones. A round that runs into the next epoch
+    counts in both, in parts, and so `rounds` counts it twice. `whole` is the part of the epoch that is over.
 
     >>> rows = [{"steps": 2, "share": 0.5}, {"steps": 4, "share": 0.5}, {"steps": 8, "share": 1.0}]
     >>> [(row["epoch"], row["rounds"], row["least"], row["most"]) for row in epochs(rows, 4)]
     [(1, 2, 0.5, 1.0), (2, 1, 1.0, 1.0)]
+    >>> [(row["whole"], row["least"], row["most"]) for row in epochs(rows[1:], 6)]
+    [(1.0, 0.5, 1.0), (0.3333333333333333, 0.5, 0.5)]
     """
-    shares: dict[int, list[float]] = {}
+    parts: dict[
+        int, list[tuple[float, float]]
+    ] = {}  # by epoch: steps and share of the examples of each part of a round
+    begin = 0.0
     for row in history:
-        shares.setdefault(math.ceil(row["steps"] / steps_per_pass), []).append(row["share"])
-    return [
-        {"epoch": epoch, "rounds": len(of), "least": max(of), "most": min(1.0, sum(of))} for epoch, of in shares.items()
-    ]
+        for epoch in range(int(begin // steps_per_pass), math.ceil(row["steps"] / steps_per_pass)):
+            within = min(row["steps"], (epoch + 1) * steps_per_pass) - max(begin, epoch * steps_per_pass)
+            share = row["share"] * within / (row["steps"] - begin)  # of a round in random order, none of it twice
+            parts.setdefault(epoch + 1, []).append((within, share))
+        begin = row["steps"]
+    rows = []
+    for epoch, of in parts.items():
+        whole, shares = sum(within for within, _ in of) / steps_per_pass, [share for _, share in of]
+        bounds = {"least": max(shares), "most": min(1.0, sum(shares))}
+        rows.append({"epoch": epoch, "rounds": len(of), "whole": whole, **bounds})
+    return rows
 
 
 def coverage(history: Sequence[dict[str, float]], ledger: Ledger) -> list[dict[str, float]]:

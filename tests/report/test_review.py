@@ -181,11 +181,9 @@ def test_the_charts_hold_the_data(told: dict[str, Any]) -> None:
     assert all(x == y for x, y in ends)  # the diagonal
     assert [x for x, _ in ends] == agreement["layer"][0]["encoding"]["x"]["scale"]["domain"]
     whole = [row for row in told["epochs"] if row["whole"] > 0.999]
-    for layer, key in ((1, "least"), (2, "most")):
-        points = shares["layer"][layer]["data"]["values"]
-        assert [(one["x"], one["y"]) for one in points] == [
-            pytest.approx((row["epoch"], row[key]), rel=1e-3) for row in whole
-        ]
+    assert [(one["x"], one["y"]) for one in shares["layer"][1]["data"]["values"]] == [
+        pytest.approx((row["epoch"], row["least"]), rel=1e-3) for row in whole
+    ]
     assert [one["count"] for one in visits["layer"][0]["data"]["values"]] == told["visits"]["counts"]
     assert visits["layer"][0]["data"]["values"][0]["from"] == told["visits"]["least"] - 0.5
     bars = strength["layer"][0]["data"]["values"]
@@ -237,7 +235,7 @@ def test_what_an_epoch_saw_is_said() -> None:
     title = "Share of the data that rounds and epochs see"
     made = review.section(of({"rounds": rounds, "epochs": epochs}))
     assert "A round visits 50 %. An epoch, as many visits as there are examples, saw 50 % at least" in words(made)
-    assert [len(layer["data"]["values"]) for layer in specs(made)[title]["layer"]] == [5, 2, 2, 0]
+    assert [len(layer["data"]["values"]) for layer in specs(made)[title]["layer"]] == [5, 2, 0]
     known = [{**row, "least": share, "most": share} for row, share in zip(epochs, (0.7, 0.8, 0.5), strict=True)]
     made = review.section(of({"rounds": rounds, "epochs": known}))
     assert "An epoch, as many visits as there are examples, saw from 70 % to 80 %." in words(made)

@@ -303,10 +303,7 @@ def _shares(review: Mapping[str, Any]) -> Markup | None:
         series.append(Line("in an epoch", least, COLOURS[2], dots=True))
         told += f" {EPOCH} saw {_range([share for _, share in least])}."
     elif whole:
-        series += [
-            Line("in an epoch, at least", least, COLOURS[2], dots=True),
-            Line("in an epoch, at most", most, COLOURS[2], dash=(4, 3)),
-        ]
+        series.append(Line("in an epoch, at least", least, COLOURS[2], dots=True))
         told += (
             f" {EPOCH} saw {_range([share for _, share in least])} at least: its largest round. How many of the "
             "examples of its other rounds were the same ones is not known."

@@ -212,6 +212,8 @@ def test_the_dots_are_read_for_the_person(rows: list[dict[str, float]], said: st
     assert f"fsrs {said}" in shown
     assert "log loss 0.3 against 0.4 of the best constant" in shown
     assert len(specs(made)["Predicted against observed recall"]["layer"]) == 3  # one group needs no legend
+    kept = [{**rounds[0], "constant": 0.001}]
+    assert "fsrs had next to nothing to foresee" in words(review.section(of({"rounds": kept, "memory": memory})))
     none = words(review.section(of({"rounds": rounds, "memory": {**memory, "reliability": {"linked": []}}})))
     assert "on average" not in none
     assert "Predicted against" not in words(review.section(of({"rounds": rounds, "memory": {"name": "fsrs"}})))

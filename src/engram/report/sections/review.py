@@ -30,6 +30,8 @@ ENOUGH = 20
 """Visits below which a share is not drawn."""
 BETTER = 0.995
 """Share of the constant's log loss below which a prediction is better."""
+LITTLE = 0.01
+"""Log loss of the best constant below which a network forgets too little to say whether it was foreseen, nats."""
 CLOSE = 0.02
 """Difference of predicted and observed shares below which the one can be taken for the other."""
 ALIKE = 0.02
@@ -258,8 +260,11 @@ def _reliability(review: Mapping[str, Any], memory: Mapping[str, Any]) -> Markup
     ]
     losses = log_losses(review["rounds"])
     against = f", log loss {number(losses[1])} against {number(losses[2])} of the best constant" if losses else ""
+    found = _trusted(tables["linked"])
+    if losses and losses[2] < LITTLE:
+        found = "had next to nothing to foresee, for next to nothing was forgotten"
     caption = (
-        f"{text(memory.get('name')) or 'The memory model'} {_trusted(tables['linked'])}{against}. Each dot is a tenth "
+        f"{text(memory.get('name')) or 'The memory model'} {found}{against}. Each dot is a tenth "
         "of the visits to examples seen before, in the second half of the rounds, with its 95 % interval: what was "
         "predicted before the visit, and how many were recalled. On the dashed line the prediction is deserved; below "
         "it fewer were recalled than it said."

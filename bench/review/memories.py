@@ -80,22 +80,26 @@ def recording(reviewer: Reviewer) -> list[Observed]:
 def replay(log: list[Observed], examples: int, memory: Memory | None) -> list[Foreseen]:
     """What a model says of every round before it is told; then it is fitted. Without one, `LAST_ROUND` says it."""
     ledger, link, rounds = Ledger(examples), Link(), []
-    shares = (log[0].grades >= RECALLED).double().mean().expand(len(KINDS)).clone()  # until a kind has come again
+    shares = [float((log[0].grades >= RECALLED).double().mean())] * len(KINDS)
+    come = [False] * len(KINDS)
     for observed in log:
         record = ledger.record(observed, memory)
         if not len(record):
             continue
         recalled, kinds = record.grade >= RECALLED, (record.streak > 0).long() + (record.streak > 2).long()
         if memory is None:
-            alone = shares[kinds].float()
+            alone = torch.tensor(shares)[kinds]
         else:
             alone = memory.recall(record.delay, record.strength, record.difficulty)
         rounds.append(Foreseen(alone, link.apply(alone, record.streak), recalled))
         link.fit(record, alone)
         if memory is not None:
             memory.fit(record)
-        count, right = (torch.bincount(kinds, of, len(KINDS)) for of in (None, recalled.double()))
-        shares = torch.where(count > 0, right / count.clamp(min=1), shares)
+        for kind in range(len(KINDS)):
+            if bool((kinds == kind).any()):
+                shares[kind], come[kind] = float(recalled[kinds == kind].double().mean()), True
+            elif not come[kind] and kind:  # none has been recalled so often yet: as those a little less often
+                shares[kind] = shares[kind - 1]
     return rounds
 
 

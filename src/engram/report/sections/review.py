@@ -264,10 +264,10 @@ def _reliability(review: Mapping[str, Any], memory: Mapping[str, Any]) -> Markup
     if losses and losses[2] < LITTLE:
         found = "had next to nothing to foresee, for next to nothing was forgotten"
     caption = (
-        f"{text(memory.get('name')) or 'The memory model'} {found}{against}. Each dot is about a tenth "
-        "of the visits to examples seen before, in the second half of the rounds, with its 95 % interval: what was "
-        "predicted before the visit, and how many were recalled. On the dashed line the prediction is deserved; below "
-        "it fewer were recalled than it said."
+        f"{text(memory.get('name')) or 'The memory model'} {found}{against}. Each dot is a group of visits "
+        "to examples seen before, larger for more of them, in the second half of the rounds, with its 95 % interval: "
+        "what was predicted before the visit, and how many were recalled. On the dashed line the prediction is "
+        "deserved; below it fewer were recalled than it said."
     )
     spec = agreement([group for group in groups if group.observed], x="predicted recall", y="recalled")
     return figure(spec, "Predicted against observed recall", caption)

@@ -229,6 +229,12 @@ def test_a_round_that_runs_into_the_next_epoch_counts_in_both():
     assert [row["most"] for row in told] == pytest.approx([1.0, 1.0, 1.0, 0.1])
 
 
+def test_an_epoch_that_was_counted_has_no_bounds():
+    history = [{"steps": steps, "share": 0.5} for steps in (5, 10, 15, 20)]
+    told = summary.epochs(history, 10, [math.nan, 0.7])
+    assert [(row["least"], row["most"]) for row in told] == [(0.5, 1.0), (0.7, 0.7)]
+
+
 def test_visits_are_counted_in_bins_of_whole_numbers():
     made = summary.visits(rows_of(visits=[3, 3, 200, 17]))
     assert (made["least"], made["most"], made["mean"]) == (3, 200, 55.75)

@@ -26,6 +26,7 @@ from engram.errors import UserError, nearest
 from engram.review import recall
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
+from engram.review.epochs import Epochs
 from engram.review.labels import check_labels
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.memory import Record
@@ -58,6 +59,7 @@ class Reviewer:
         ledger, clock: see there.
         history: a row of figures for each round that is over.
         link: brings predicted recall to what was observed, for those who look at it.
+        seen: the share of the examples that each epoch saw.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Reviewer:
         self.pending: list[tuple[Tensor, Tensor, Tensor, float, int]] = []
         self.history: list[dict[str, float]] = []
         self.link = Link()
+        self.seen = Epochs(examples)
         self.tally = torch.zeros(3, len(DELAYS) + 1, 2, dtype=torch.float64)
 
     def __len__(self) -> int:
@@ -323,6 +326,8 @@ class Reviewer:
         memory = self.method.memory
         record = self.ledger.record(observed, memory)
         self._tell(observed)
+        begun = self.steps - self.position  # steps before this round
+        self.seen.add(observed.indices, begun + observed.batches, steps_per_pass=self.steps_per_pass)
         self.pending.clear()
         self._describe(observed, record)
         if memory is not None:
@@ -374,6 +379,7 @@ class Reviewer:
         check_labels(labels, examples)
         before = self.steps_per_pass
         self.ledger.grow(examples)
+        self.seen.grow(examples)
         if self.planned is not None:
             begun = self.round + 1
             coming = stretched(self.planned[begun:], self.steps_per_pass / before)
@@ -422,6 +428,7 @@ class Reviewer:
             "pending": pending,
             "history": [dict(row) for row in self.history],
             "link": self.link.state_dict(),
+            "seen": self.seen.state_dict(),
             "tally": self.tally.clone(),
         }
 
@@ -459,6 +466,7 @@ class Reviewer:
         self.rng.set_state(state["rng"].cpu())
         self.history = [dict(row) for row in state["history"]]
         self.link.load_state_dict(state["link"])
+        self.seen.load_state_dict(state.get("seen", {}))
         self.tally = state["tally"].cpu().clone()
         self.pending = []
         if (pending := state["pending"]) is not None:

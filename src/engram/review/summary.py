@@ -112,7 +112,7 @@ def summarise(
         "steps": reviewer.steps,
         "total_steps": reviewer.total_steps,
         "rounds": [_round(row, reviewer.steps_per_pass) for row in reviewer.history],
-        "epochs": epochs(reviewer.history, reviewer.steps_per_pass),
+        "epochs": epochs(reviewer.history, reviewer.steps_per_pass, reviewer.seen.shares),
         "coverage": coverage(reviewer.history, ledger),
         "visits": visits(ledger),
         "streaks": _by_streak(ledger),
@@ -163,12 +163,15 @@ def retention(tally: Tensor) -> list[dict[str, Any]]:
     return rows
 
 
-def epochs(history: Sequence[dict[str, float]], steps_per_pass: int) -> list[dict[str, float]]:
+def epochs(
+    history: Sequence[dict[str, float]], steps_per_pass: int, seen: Sequence[float] = ()
+) -> list[dict[str, float]]:
     """What share of the examples each epoch saw: an epoch is as many visits as there are examples, in any rounds.
 
-    Rounds say how many different examples each saw and not which, so that those of an epoch of several rounds lie
-    between two bounds: all rounds saw the same ones, or all saw different ones. A round that runs into the next epoch
-    counts in both, in parts, and so `rounds` counts it twice. `whole` is the part of the epoch that is over.
+    That is `seen`, both `least` and `most`. Where it was not counted, rounds say how many different examples each saw
+    and not which, so that those of an epoch of several rounds lie between two bounds: all rounds saw the same ones, or
+    all saw different ones. A round that runs into the next epoch counts in both, in parts, and so `rounds` counts it
+    twice. `whole` is the part of the epoch that is over.
 
     >>> rows = [{"steps": 2, "share": 0.5}, {"steps": 4, "share": 0.5}, {"steps": 8, "share": 1.0}]
     >>> [(row["epoch"], row["rounds"], row["least"], row["most"]) for row in epochs(rows, 4)]
@@ -189,7 +192,10 @@ def epochs(history: Sequence[dict[str, float]], steps_per_pass: int) -> list[dic
     rows = []
     for epoch, of in parts.items():
         whole, shares = sum(within for within, _ in of) / steps_per_pass, [share for _, share in of]
-        bounds = {"least": max(shares), "most": min(1.0, sum(shares))}
+        known = seen[epoch - 1] if epoch <= len(seen) else math.nan
+        bounds = {"least": known, "most": known}
+        if math.isnan(known):
+            bounds = {"least": max(shares), "most": min(1.0, sum(shares))}
         rows.append({"epoch": epoch, "rounds": len(of), "whole": whole, **bounds})
     return rows
 

@@ -130,6 +130,7 @@ absence.py measure cifar10-lenet
 absence.py measure cifar10-lenet-tail --tuned cifar10-lenet
 absence.py measure cifar10-10k-vgg
 absence.py measure cifar10-10k-vgg --rate 3
+memories.py measure digits mnist cifar10-lenet
 told_apart.py
 ledger_cost.py
 """

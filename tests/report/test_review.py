@@ -145,12 +145,13 @@ def test_the_charts_hold_the_data(told: dict[str, Any]) -> None:
         "Kept: recalled last time, and again",
         "Gained: not recalled last time, and now",
         "Foreseen and found",
-        "Share of the data that a round sees",
+        "Predicted against observed recall",
+        "Share of the data that rounds and epochs see",
         "Visits of an example",
         "Strength of the memories",
         "Until an example is due",
     ]
-    kept, gained, foreseen, shares, visits, strength, _ = drawn.values()
+    kept, gained, foreseen, agreement, shares, visits, strength, _ = drawn.values()
     for spec in drawn.values():
         altair.Chart.from_dict(spec)  # raises where the schema is not met
     for streak, place in (("1-2", 0), ("3+", 3)):
@@ -171,11 +172,79 @@ def test_the_charts_hold_the_data(told: dict[str, Any]) -> None:
     for layer, key in enumerate(("recalled_again", "linked_predicted", "predicted")):
         points = foreseen["layer"][layer]["data"]["values"]
         assert [one["y"] for one in points] == pytest.approx([row[key] for row in rows], rel=1e-3)
+    for layer, how in ((2, "linked"), (4, "alone")):
+        dots = agreement["layer"][layer]["data"]["values"]
+        for field, key in (("x", "predicted"), ("y", "observed"), ("count", "count"), ("low", "low"), ("high", "high")):
+            rows = told["memory"]["reliability"][how]
+            assert [one[field] for one in dots] == pytest.approx([row[key] for row in rows], rel=1e-3)
+    ends = [(one["x"], one["y"]) for one in agreement["layer"][0]["data"]["values"]]
+    assert all(x == y for x, y in ends)  # the diagonal
+    assert [x for x, _ in ends] == agreement["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    whole = [row for row in told["epochs"] if row["whole"] > 0.999]
+    assert [(one["x"], one["y"]) for one in shares["layer"][1]["data"]["values"]] == [
+        pytest.approx((row["epoch"], row["least"]), rel=1e-3) for row in whole
+    ]
     assert [one["count"] for one in visits["layer"][0]["data"]["values"]] == told["visits"]["counts"]
     assert visits["layer"][0]["data"]["values"][0]["from"] == told["visits"]["least"] - 0.5
     bars = strength["layer"][0]["data"]["values"]
     assert [one["count"] for one in bars] == told["memory"]["strength"]["counts"]
     assert [one["from"] for one in bars] == pytest.approx(told["memory"]["strength"]["edges"][:-1], rel=1e-4)
+
+
+def row_of(predicted: float, observed: float, count: int = 100) -> dict[str, float]:
+    return {"predicted": predicted, "observed": observed, "low": observed - 0.01, "high": observed, "count": count}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row_of(0.9, 0.8), row_of(1.0, 0.96, 300)], "is overconfident: it predicted that 97.5 % would be recalled"),
+        ([row_of(0.7, 0.8)], "is underconfident: it predicted that 70.0 % would be recalled, and 80.0 % were,"),
+        ([row_of(0.7, 0.71)], "can be taken at its word: it predicted that 70.0 % would be recalled, and 71.0 % were,"),
+        ([row_of(0.5, 0.6), row_of(0.9, 0.8)], "is right on average and not for each: "),
+    ],
+)
+def test_the_dots_are_read_for_the_person(rows: list[dict[str, float]], said: str) -> None:
+    rounds = [{"epoch": 1.0, "share": 1.0, "again": 9, "log_loss": 0.5, "linked_log_loss": 0.3, "constant": 0.4}]
+    memory = {"name": "fsrs", "reliability": {"linked": rows, "alone": []}}
+    made = review.section(of({"rounds": rounds, "memory": memory}))
+    shown = words(made)
+    assert f"fsrs {said}" in shown
+    assert "log loss 0.3 against 0.4 of the best constant" in shown
+    assert len(specs(made)["Predicted against observed recall"]["layer"]) == 3  # one group needs no legend
+    kept = [{**rounds[0], "constant": 0.001}]
+    assert "fsrs had next to nothing to foresee" in words(review.section(of({"rounds": kept, "memory": memory})))
+    none = words(review.section(of({"rounds": rounds, "memory": {**memory, "reliability": {"linked": []}}})))
+    assert "on average" not in none
+    assert "Predicted against" not in words(review.section(of({"rounds": rounds, "memory": {"name": "fsrs"}})))
+
+
+def test_a_diagram_of_shares_that_are_all_alike_is_drawn_larger() -> None:
+    def domain(*rows: tuple[float, ...]) -> list[float]:
+        spec = charts_review.agreement([Group("a", rows)], x="x", y="y")
+        return spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+
+    assert domain((0.31, 0.5, 0.4, 0.58, 9.0)) == [0.3, 0.6]
+    assert domain((0.981, 0.985, 0.975, 0.989, 9.0)) == pytest.approx([0.974, 0.99])
+    assert domain((1.0, 1.0, 1.0, 1.0, 9.0)) == [0.999, 1.0]
+    assert domain((0.0, 0.0, 0.0, 0.0, 9.0)) == [0.0, 0.001]
+
+
+def test_what_an_epoch_saw_is_said() -> None:
+    rounds = [{"epoch": epoch / 2, "share": 0.5} for epoch in (1, 2, 3, 4, 5)]
+    epochs = [{"epoch": epoch, "rounds": 2, "whole": 1.0, "least": 0.5, "most": 1.0} for epoch in (1, 2)]
+    epochs.append({"epoch": 3, "rounds": 1, "whole": 0.5, "least": 0.5, "most": 0.5})  # not over
+    title = "Share of the data that rounds and epochs see"
+    made = review.section(of({"rounds": rounds, "epochs": epochs}))
+    assert "A round visits 50 %. An epoch, as many visits as there are examples, saw 50 % at least" in words(made)
+    assert [len(layer["data"]["values"]) for layer in specs(made)[title]["layer"]] == [5, 2, 0]
+    known = [{**row, "least": share, "most": share} for row, share in zip(epochs, (0.7, 0.8, 0.5), strict=True)]
+    made = review.section(of({"rounds": rounds, "epochs": known}))
+    assert "An epoch, as many visits as there are examples, saw from 70 % to 80 %." in words(made)
+    assert [one["y"] for one in specs(made)[title]["layer"][1]["data"]["values"]] == [0.7, 0.8]
+    once = [{"epoch": epoch, "rounds": 1, "whole": 1.0, "least": 1.0, "most": 1.0} for epoch in (1, 2)]
+    shuffled = {"rounds": [{"epoch": epoch, "share": 1.0} for epoch in (1, 2)], "epochs": once}
+    assert title not in specs(review.section(of(shuffled)))  # every epoch saw everything: nothing to draw
 
 
 def test_every_round_stands_in_the_table(told: dict[str, Any], plain: dict[str, Any]) -> None:

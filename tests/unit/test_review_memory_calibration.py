@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torch import Tensor
 
 from engram.errors import UserError
-from engram.review.calibration import KINDS, Link, measure, wilson
+from engram.review.calibration import BINS, KINDS, Bin, Link, measure, merged, wilson
 from engram.review.memory import Record
 
 
@@ -103,6 +103,22 @@ def test_wilson_s_interval(right, count, expected):
     assert wilson(right, count) == pytest.approx(expected, abs=1e-4)
 
 
+def test_tables_of_rounds_make_one_table_of_all_their_visits():
+    rounds = [some(1000 + 500 * seed, seed) for seed in range(4)]
+    rows = [one for predicted, recalled in rounds for one in measure(predicted, recalled, bins=40).bins]
+    one = merged(rows)
+    whole = measure(*(torch.cat(column) for column in zip(*rounds, strict=True))).bins
+    assert len(one) == len(whole) == BINS
+    assert sum(row.count for row in one) == sum(len(predicted) for predicted, _ in rounds)
+    for made, wanted in zip(one, whole, strict=True):
+        assert made.count == pytest.approx(wanted.count, rel=0.1)
+        assert (made.predicted, made.observed) == pytest.approx((wanted.predicted, wanted.observed), abs=0.02)
+        assert (made.low, made.high) == wilson(made.observed * made.count, made.count)
+    assert merged([]) == ()
+    few = [Bin(0.2, 0.5, 0.0, 1.0, 4), Bin(0.1, 0.0, 0.0, 1.0, 4)]
+    assert [(row.predicted, row.observed, row.count) for row in merged(few)] == [(0.1, 0.0, 4), (0.2, 0.5, 4)]
+
+
 def visits(streak: int, truth, count: int = 4000, seed: int = 0) -> tuple[Record, Tensor]:
     """Visits of one streak, recalled with probability truth(predicted), and the predictions."""
     rng = torch.Generator().manual_seed(seed)
@@ -177,6 +193,36 @@ def test_a_slope_held_at_its_bound_leaves_the_shift_its_best():
     information = 4000 * rate * (1 - rate)
     logit = np.log(rate / (1 - rate))
     assert link.shift[0] == pytest.approx(logit * information / (information + 10), abs=2e-3)
+
+
+def test_a_link_keeps_what_it_said_before_it_was_told():
+    record, predicted = visits(1, distorted)
+    link = Link()
+    link.fit(record, predicted)
+    first = link.reliability(1)
+    assert [row.observed for row in first["linked"]] == [row.observed for row in first["alone"]]  # no change yet
+    before = link.apply(predicted, record.streak)
+    link.fit(record, predicted)
+    last, alone = link.reliability(1), measure(predicted, record.recalled).bins
+    for made, wanted in (("linked", measure(before, record.recalled).bins), ("alone", alone)):
+        assert [row.count for row in last[made]] == [row.count for row in wanted]
+        assert [row.predicted for row in last[made]] == pytest.approx([row.predicted for row in wanted], abs=1e-6)
+        assert [row.observed for row in last[made]] == pytest.approx([row.observed for row in wanted], abs=1e-9)
+    both = link.reliability(2)["alone"]
+    assert sum(row.count for row in both) == 2 * len(record)
+    assert [row.predicted for row in both] == pytest.approx([row.predicted for row in alone], abs=1e-6)
+    assert link.reliability(9) == link.reliability(2)
+    assert link.reliability(0) == Link().reliability(1) == {"alone": (), "linked": ()}
+
+
+def test_a_link_saved_before_it_kept_tables_goes_on_without_them():
+    link = Link()
+    link.fit(*visits(1, distorted))
+    old = {name: value for name, value in link.state_dict().items() if name != "tables"}
+    link.load_state_dict(old)
+    assert link.tables == []
+    link.fit(*visits(1, distorted))
+    assert len(link.tables) == 1
 
 
 def test_few_visits_change_little():
@@ -261,7 +307,8 @@ def test_a_saved_link_goes_on_bit_for_bit():
             link.load_state_dict(wrong)
     before["shift"].clear()
     before["information"][0].clear()
-    assert (len(link.shift), len(link.information[0])) == (len(KINDS), 3)
+    before["tables"][0][0].clear()
+    assert (len(link.shift), len(link.information[0]), len(link.tables[0][0])) == (len(KINDS), 3, BINS)
 
 
 def test_applying_waits_for_no_device():

@@ -205,15 +205,34 @@ def test_coverage_looks_back_round_by_round():
     assert [row["rounds"] for row in summary.coverage(history, ledger)] == [1, 2, 3]
 
 
-def test_an_epoch_has_the_rounds_that_end_in_it():
+def test_an_epoch_has_its_rounds():
     history = [
         {"steps": steps, "share": share} for steps, share in ((10, 1.0), (14, 0.4), (18, 0.4), (20, 0.3), (21, 0.1))
     ]
     assert summary.epochs(history, 10) == [
-        {"epoch": 1, "rounds": 1, "least": 1.0, "most": 1.0},
-        {"epoch": 2, "rounds": 3, "least": 0.4, "most": 1.0},
-        {"epoch": 3, "rounds": 1, "least": 0.1, "most": 0.1},
+        {"epoch": 1, "rounds": 1, "whole": 1.0, "least": 1.0, "most": 1.0},
+        {"epoch": 2, "rounds": 3, "whole": 1.0, "least": 0.4, "most": 1.0},
+        {"epoch": 3, "rounds": 1, "whole": 0.1, "least": 0.1, "most": 0.1},
     ]
+
+
+def test_a_round_that_runs_into_the_next_epoch_counts_in_both():
+    history = [{"steps": steps, "share": share} for steps, share in ((10, 1.0), (16, 0.6), (24, 0.8), (31, 0.7))]
+    told = summary.epochs(history, 10)
+    assert [(row["epoch"], row["rounds"], row["whole"]) for row in told] == [
+        (1, 1, 1),
+        (2, 2, 1),
+        (3, 2, 1),
+        (4, 1, 0.1),
+    ]
+    assert [row["least"] for row in told] == pytest.approx([1.0, 0.6, 0.6, 0.1])
+    assert [row["most"] for row in told] == pytest.approx([1.0, 1.0, 1.0, 0.1])
+
+
+def test_an_epoch_that_was_counted_has_no_bounds():
+    history = [{"steps": steps, "share": 0.5} for steps in (5, 10, 15, 20)]
+    told = summary.epochs(history, 10, [math.nan, 0.7])
+    assert [(row["least"], row["most"]) for row in told] == [(0.5, 1.0), (0.7, 0.7)]
 
 
 def test_visits_are_counted_in_bins_of_whole_numbers():
@@ -268,6 +287,23 @@ def test_the_memory_model_is_told_with_its_curve_for_the_median_example():
         numbers = (torch.full_like(delay, curve[key]) for key in ("strength", "difficulty"))
         wanted = reviewer.link.apply(memory.recall(delay, *numbers), torch.full((len(delay),), low))
         assert torch.allclose(shown, wanted, atol=1e-4)
+
+
+def test_predicted_against_observed_recall_is_of_the_second_half_of_the_rounds():
+    reviewer = driven(epochs=6, examples=160)
+    rows = [row for row in reviewer.history if "log_loss" in row]
+    late = rows[len(rows) // 2 :]
+    visits = sum(row["count"] for row in late)
+    for how, prefix in (("alone", ""), ("linked", "linked_")):
+        table = told(reviewer)["memory"]["reliability"][how]
+        assert len(table) == 10
+        assert sum(row["count"] for row in table) == visits < sum(row["count"] for row in rows)
+        for ours, theirs in (("predicted", "mean_predicted"), ("observed", "base_rate")):
+            mean = sum(row["count"] * row[prefix + theirs] for row in late) / visits
+            assert sum(row["count"] * row[ours] for row in table) / visits == pytest.approx(mean, abs=1e-5)
+    first = told(driven(steps=20, examples=160))
+    assert first["memory"]["reliability"] == {"alone": [], "linked": []}
+    assert told(driven("shuffle"))["memory"] is None
 
 
 def test_where_few_examples_have_a_streak_the_curve_is_of_one_that_came_so_often():

@@ -1,7 +1,8 @@
-"""The charts of a review: what is recalled after a delay, and how many examples have how much of something."""
+"""The charts of a review: recall after a delay, recall against what was predicted, and histograms of the examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil, floor
 from typing import Any
 
 from engram.report.charts import COLOURS, Line, Points, frame, legend
@@ -72,6 +73,55 @@ def retention(groups: Sequence[Group], *, x: str, y: str) -> dict[str, Any]:
                 "encoding": {"x": across, "y": up, "color": colour, "tooltip": shown},
             },
         ]
+    return {**frame(y), "layer": [*layers, legend(named)] if len(groups) > 1 else layers}
+
+
+def agreement(groups: Sequence[Group], *, x: str, y: str) -> dict[str, Any]:
+    """The specification of a reliability diagram: predicted against observed shares over a diagonal, in one scale.
+
+    Args:
+        groups: rows of (predicted, observed, lowest, highest, count), a dot each, the larger the more visits.
+    """
+    places = [share for group in groups for row in group.observed for share in row[:4]]
+    parts = next((parts for parts in (20, 100, 500) if max(places) - min(places) > 2 / parts), 1000)
+    # a step below the lowest at least, so that shares which are all alike have a scale too
+    domain = [max(0.0, (ceil(parts * min(places)) - 1) / parts), min(1.0, (floor(parts * max(places)) + 1) / parts)]
+    scale = {"domain": domain, "nice": False, "zero": False}
+
+    def axis(field: str, title: str | None) -> dict[str, Any]:
+        axis = {"title": title, "format": ".0%" if parts < 100 else "~%", "tickCount": 5}
+        return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+    across, up = axis("x", x), axis("y", None)
+    diagonal = {
+        "data": {"values": [{"x": at, "y": at} for at in domain]},
+        "mark": {"type": "line", "strokeWidth": 1.5, "strokeDash": [4, 4]},
+        "encoding": {"x": across, "y": up, "color": {"value": "var(--muted)"}},
+    }
+    layers = [diagonal]
+    for group in groups:
+        colour = {"datum": group.name} if len(groups) > 1 else {"value": group.colour}
+        names = ("x", "y", "low", "high", "count")
+        rows = [{key: float(f"{one:.4g}") for key, one in zip(names, row, strict=True)} for row in group.observed]
+        shown = [
+            {"field": "x", "type": "quantitative", "title": x, "format": ".1%"},
+            {"field": "y", "type": "quantitative", "title": y, "format": ".1%"},
+            {"field": "count", "type": "quantitative", "title": "visits", "format": ","},
+        ]
+        size = {"field": "count", "type": "quantitative", "scale": {"zero": True, "range": [20, 140]}, "legend": None}
+        layers += [
+            {
+                "data": {"values": rows},
+                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
+                "encoding": {"x": across, "y": {**up, "field": "low"}, "y2": {"field": "high"}, "color": colour},
+            },
+            {
+                "data": {"values": rows},
+                "mark": {"type": "circle", "opacity": 0.85},
+                "encoding": {"x": across, "y": up, "size": size, "color": colour, "tooltip": shown},
+            },
+        ]
+    named = [Line(group.name, (), group.colour) for group in groups]
     return {**frame(y), "layer": [*layers, legend(named)] if len(groups) > 1 else layers}
 
 

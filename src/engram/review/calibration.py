@@ -4,7 +4,7 @@ Of all visits with a predicted recall of 0.9, nine in ten should be recalled: th
 reliability table (predicted against observed in bins of equal count, with Wilson's intervals), the two proper scores
 (log loss and Brier), the expected calibration error, and the skill: the share of the best constant's log loss that the
 prediction saves. The best constant is the observed rate itself; a memory model with a skill below 0 is worth less than
-one number.
+one number. `merged` makes one reliability table of those of several rounds.
 
 `Link` is logistic calibration, a and b for each of three kinds of example:
 
@@ -18,7 +18,7 @@ Brier 1950. Wilson 1927 (interval). Platt 1999; Cox 1958 (logistic recalibration
 (expected calibration error).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
@@ -32,6 +32,8 @@ from engram.review.memory.record import Record
 
 CERTAIN = 1e-6
 """No prediction counts as nearer to 0 or 1 than this."""
+BINS = 10
+"""Rows of a reliability table, where predictions differ enough."""
 NORMAL_95 = 1.959964
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
@@ -80,7 +82,7 @@ class Calibration:
         return {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
 
 
-def measure(predicted: Tensor | np.ndarray, recalled: Tensor | np.ndarray, *, bins: int = 10) -> Calibration:
+def measure(predicted: Tensor | np.ndarray, recalled: Tensor | np.ndarray, *, bins: int = BINS) -> Calibration:
     """Compare predicted recall with what happened.
 
     Args:
@@ -129,10 +131,31 @@ def wilson(successes: float, count: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def merged(bins: Sequence[Bin], *, into: int = BINS) -> tuple[Bin, ...]:
+    """One reliability table of those of several rounds: neighbours by prediction put together, about as many in each.
+
+    >>> rows = [Bin(0.5, 0.5, 0, 1, 2), Bin(0.9, 1.0, 0, 1, 2), Bin(0.6, 0.0, 0, 1, 1), Bin(0.9, 0.5, 0, 1, 2)]
+    >>> [(round(one.predicted, 3), round(one.observed, 3), one.count) for one in merged(rows, into=2)]
+    [(0.533, 0.333, 3), (0.9, 0.75, 4)]
+    """
+    if not bins:
+        return ()
+    rows = np.array(sorted((one.predicted, one.observed, one.count) for one in bins))  # (K, 3)
+    predicted, observed, counts = rows.T
+    middles = counts.cumsum() - counts / 2
+    return _bins((middles * into / counts.sum()).astype(np.int64), counts, observed * counts, predicted * counts, into)
+
+
 def _table(p: np.ndarray, happened: np.ndarray, bins: int) -> tuple[Bin, ...]:
     edges = np.quantile(p, np.linspace(0, 1, bins + 1))[1:-1]
-    places = np.searchsorted(edges, p)
-    counts, rights, sums = (np.bincount(places, of, bins) for of in (None, happened, p))
+    return _bins(np.searchsorted(edges, p), np.ones_like(p), happened, p, bins)
+
+
+def _bins(
+    places: np.ndarray, counts: np.ndarray, recalled: np.ndarray, predicted: np.ndarray, bins: int
+) -> tuple[Bin, ...]:
+    """The bins of rows at these places; of each row its visits, those recalled, and the sum of its predictions."""
+    counts, rights, sums = (np.bincount(places, of, bins) for of in (counts, recalled, predicted))
     return tuple(
         Bin(float(total / count), float(right / count), *wilson(float(right), float(count)), int(count))
         for count, right, total in zip(counts, rights, sums, strict=True)
@@ -167,6 +190,10 @@ class Link:
     After each round the new (a, b) maximise the round's log-likelihood, less half the squared distance from the old
     ones in the metric of the evidence for them (its decayed information), less half `RIDGE` times that from (0, 1).
 
+    Attributes:
+        tables: for each round, what was predicted before it against what it showed: the reliability table of the model
+            alone and that of the model with the link, rows of (predicted, observed, count).
+
     >>> link = Link()
     >>> record = Record(*torch.ones(5, 400))
     >>> record = Record(record.delay, record.strength, record.difficulty, torch.zeros(400), (torch.arange(400) % 3 < 1))
@@ -179,6 +206,7 @@ class Link:
         self.shift = [0.0] * len(KINDS)
         self.slope = [1.0] * len(KINDS)
         self.information = [[0.0, 0.0, 0.0] for _ in KINDS]
+        self.tables: list[list[list[list[float]]]] = []
 
     def apply(self, recall: Tensor, streak: Tensor) -> Tensor:
         """Predicted recall (B,) brought to what is observed, for examples with these streaks (B,)."""
@@ -200,10 +228,20 @@ class Link:
         """
         columns = torch.stack([predicted.float(), record.recalled.float(), record.streak.float()]).cpu().double()
         p, recalled, streak = columns[:, columns.isfinite().all(0)]
+        if len(p):  # what the link says is measured before it is told
+            self.tables.append([_rows(said, recalled) for said in (p, self.apply(p, streak))])
         kinds = _kind(streak)
         for kind in range(len(KINDS)):
             chosen = kinds == kind
             self._fit_kind(kind, _logit(p[chosen]), recalled[chosen])
+
+    def reliability(self, rounds: int) -> dict[str, tuple[Bin, ...]]:
+        """The reliability table of the last so many rounds, of the model `alone` and of the model with the link."""
+        last = self.tables[max(0, len(self.tables) - rounds) :]
+        return {
+            how: merged([Bin(said, seen, 0.0, 1.0, int(count)) for table in last for said, seen, count in table[place]])
+            for place, how in enumerate(("alone", "linked"))
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -211,6 +249,7 @@ class Link:
             "shift": list(self.shift),
             "slope": list(self.slope),
             "information": [list(row) for row in self.information],
+            "tables": [[[list(row) for row in rows] for rows in table] for table in self.tables],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -219,10 +258,13 @@ class Link:
         Raises:
             UserError: it is not one; nothing has changed.
         """
-        if any(len(state.get(name, ())) != len(KINDS) for name in self.state_dict()):
-            raise UserError("the saved state is not of a calibration link", allowed=", ".join(self.state_dict()))
+        kinds = ("shift", "slope", "information")
+        if any(len(state.get(name, ())) != len(KINDS) for name in kinds):
+            raise UserError("the saved state is not of a calibration link", allowed=", ".join(kinds))
         self.shift, self.slope = list(state["shift"]), list(state["slope"])
         self.information = [list(row) for row in state["information"]]
+        # none in a state of before they were kept
+        self.tables = [[[list(row) for row in rows] for rows in table] for table in state.get("tables", [])]
 
     def _fit_kind(self, kind: int, logits: Tensor, recalled: Tensor) -> None:
         if not len(logits):
@@ -251,6 +293,12 @@ class Link:
         kind = _kind(streak.to(like.device))
         shift, slope = (torch.tensor(one, dtype=like.dtype, device=like.device) for one in (self.shift, self.slope))
         return shift[kind], slope[kind]
+
+
+def _rows(predicted: Tensor, recalled: Tensor) -> list[list[float]]:
+    """A reliability table as plain numbers: predicted, observed and count of each bin."""
+    table = _table(predicted.numpy(), recalled.numpy(), BINS)
+    return [[one.predicted, one.observed, float(one.count)] for one in table]
 
 
 def _kind(streak: Tensor) -> Tensor:

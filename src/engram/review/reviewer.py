@@ -30,6 +30,7 @@ from engram.grammar import switch
 from engram.review import recall
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
+from engram.review.epochs import Epochs
 from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.memory import Record
@@ -64,6 +65,7 @@ class Reviewer:
         ledger, clock: see there.
         history: a row of figures for each round that is over.
         link: brings predicted recall to what was observed, for those who look at it.
+        seen: the share of the examples that each epoch saw.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Reviewer:
         self.pending: list[tuple[Tensor, Tensor, Tensor, float, int]] = []
         self.history: list[dict[str, float]] = []
         self.link = Link()
+        self.seen = Epochs(examples)
         self.tally = torch.zeros(3, len(DELAYS) + 1, 2, dtype=torch.float64)
 
     def __len__(self) -> int:
@@ -362,18 +365,21 @@ class Reviewer:
         memory = self.method.memory
         record = self.ledger.record(observed, memory)
         self._tell(observed)
+        came = self.order[: self.position * self.batch_size]  # of mixed pictures also those that nothing is recorded of
+        begun = self.steps - self.position  # steps before this round
+        self.seen.add(came, begun + torch.arange(len(came)) // self.batch_size, steps_per_pass=self.steps_per_pass)
         self.pending.clear()
-        self._describe(observed, record)
+        self._describe(observed, record, came)
         if memory is not None:
             memory.fit(record)
 
-    def _describe(self, observed: Observed, record: Record) -> None:
+    def _describe(self, observed: Observed, record: Record, came: Tensor) -> None:
         """Figures of the round that is over, and the counts from which retention is drawn."""
         row: dict[str, float] = {
             "round": self.round,
             "steps": self.steps,
             "visits": len(observed),
-            "share": len(torch.unique(self.order[: self.position * self.batch_size])) / len(self),
+            "share": len(torch.unique(came)) / len(self),
             "new": len(observed) - len(record),
             "loss": float(observed.losses.mean()),
             "recalled": float((observed.grades >= RECALLED).double().mean()),
@@ -413,6 +419,7 @@ class Reviewer:
         labels = as_labels(labels, examples)
         before = self.steps_per_pass
         self.ledger.grow(examples)
+        self.seen.grow(examples)
         if self.planned is not None:
             begun = self.round + 1
             coming = stretched(self.planned[begun:], self.steps_per_pass / before)
@@ -461,6 +468,7 @@ class Reviewer:
             "pending": pending,
             "history": [dict(row) for row in self.history],
             "link": self.link.state_dict(),
+            "seen": self.seen.state_dict(),
             "tally": self.tally.clone(),
         }
 
@@ -503,11 +511,12 @@ class Reviewer:
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take a state over; what it replaces is replaced whole, so that the caller can put it back."""
         now, before = len(self), int(state["settings"]["examples"])
-        ledger, link, rng = Ledger(before, self.ledger.device), Link(), torch.Generator()
+        ledger, link, rng, seen = Ledger(before, self.ledger.device), Link(), torch.Generator(), Epochs(before)
         ledger.load_state_dict(state["ledger"])
         link.load_state_dict(state["link"])
         rng.set_state(state["rng"].cpu())
-        self.ledger, self.link, self.rng = ledger, link, rng
+        seen.load_state_dict(state.get("seen", {}))
+        self.ledger, self.link, self.rng, self.seen = ledger, link, rng, seen
         self.begun_with = int(state.get("begun_with", before))
         if self.permutation is not None:
             self.permutation = self._permuted(before)

@@ -5,9 +5,10 @@ over: the visits of the one that goes on are not in the ledger yet.
 
 Retention is counted over all visits of the run to examples that had been visited before. The memory model's curve is
 that of the median example of each streak as the model and its link stand now (of one that came just so often, where
-hardly any example has such a streak now). The two therefore part where a network has learned
-much since its first rounds; predicted against observed recall of each round (`rounds`) is the fair comparison, for each
-prediction there was made before its visit.
+hardly any example has such a streak now). The two therefore part where a network has learned much since its first
+rounds; predicted against observed recall is the fair comparison, for each prediction there was made before its visit:
+round by round (`rounds`), and by what was predicted (`reliability` of the memory, over the second half of the rounds,
+for at first a network learns so fast that there is nothing to forget).
 
 Three lists name examples. `never_learned`: visited at least `OFTEN` times, not recalled at the last visit, an average
 grade below `POOR`, and hardly ever recalled in between, which is what wrong labels and unreadable pictures look like.
@@ -18,6 +19,7 @@ a network that has learned everything by heart has wrong labels among these.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -110,7 +112,7 @@ def summarise(
         "steps": reviewer.steps,
         "total_steps": reviewer.total_steps,
         "rounds": [_round(row, reviewer.steps_per_pass) for row in reviewer.history],
-        "epochs": epochs(reviewer.history, reviewer.steps_per_pass),
+        "epochs": epochs(reviewer.history, reviewer.steps_per_pass, reviewer.seen.shares),
         "coverage": coverage(reviewer.history, ledger),
         "visits": visits(ledger),
         "streaks": _by_streak(ledger),
@@ -161,22 +163,41 @@ def retention(tally: Tensor) -> list[dict[str, Any]]:
     return rows
 
 
-def epochs(history: Sequence[dict[str, float]], steps_per_pass: int) -> list[dict[str, float]]:
-    """Rounds by the epoch in which they ended: visits as a share of the examples, and what share was seen.
+def epochs(
+    history: Sequence[dict[str, float]], steps_per_pass: int, seen: Sequence[float] = ()
+) -> list[dict[str, float]]:
+    """What share of the examples each epoch saw: an epoch is as many visits as there are examples, in any rounds.
 
-    Rounds say how many different examples each saw and not which, so that those of a whole epoch lie between two
-    bounds: all rounds saw the same ones, or all saw different ones.
+    That is `seen`, both `least` and `most`. Where it was not counted, rounds say how many different examples each saw
+    and not which, so that those of an epoch of several rounds lie between two bounds: all rounds saw the same ones, or
+    all saw different ones. A round that runs into the next epoch counts in both, in parts, and so `rounds` counts it
+    twice. `whole` is the part of the epoch that is over.
 
     >>> rows = [{"steps": 2, "share": 0.5}, {"steps": 4, "share": 0.5}, {"steps": 8, "share": 1.0}]
     >>> [(row["epoch"], row["rounds"], row["least"], row["most"]) for row in epochs(rows, 4)]
     [(1, 2, 0.5, 1.0), (2, 1, 1.0, 1.0)]
+    >>> [(row["whole"], row["least"], row["most"]) for row in epochs(rows[1:], 6)]
+    [(1.0, 0.5, 1.0), (0.3333333333333333, 0.5, 0.5)]
     """
-    shares: dict[int, list[float]] = {}
+    parts: dict[
+        int, list[tuple[float, float]]
+    ] = {}  # by epoch: steps and share of the examples of each part of a round
+    begin = 0.0
     for row in history:
-        shares.setdefault(math.ceil(row["steps"] / steps_per_pass), []).append(row["share"])
-    return [
-        {"epoch": epoch, "rounds": len(of), "least": max(of), "most": min(1.0, sum(of))} for epoch, of in shares.items()
-    ]
+        for epoch in range(int(begin // steps_per_pass), math.ceil(row["steps"] / steps_per_pass)):
+            within = min(row["steps"], (epoch + 1) * steps_per_pass) - max(begin, epoch * steps_per_pass)
+            share = row["share"] * within / (row["steps"] - begin)  # of a round in random order, none of it twice
+            parts.setdefault(epoch + 1, []).append((within, share))
+        begin = row["steps"]
+    rows = []
+    for epoch, of in parts.items():
+        whole, shares = sum(within for within, _ in of) / steps_per_pass, [share for _, share in of]
+        known = seen[epoch - 1] if epoch <= len(seen) else math.nan
+        bounds = {"least": known, "most": known}
+        if math.isnan(known):
+            bounds = {"least": max(shares), "most": min(1.0, sum(shares))}
+        rows.append({"epoch": epoch, "rounds": len(of), "whole": whole, **bounds})
+    return rows
 
 
 def coverage(history: Sequence[dict[str, float]], ledger: Ledger) -> list[dict[str, float]]:
@@ -320,6 +341,7 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
         "curves": [],
         "strength": None,
         "interval": None,
+        "reliability": _reliability(reviewer),
     }
     if bool(seen.any()):
         told["strength"] = histogram(ledger.strength[seen])
@@ -327,6 +349,13 @@ def _memory(reviewer: Reviewer, ledger: Ledger) -> dict[str, Any] | None:
         told["interval"] = histogram(interval[seen])
         told["curves"] = _curves(reviewer, memory, ledger)
     return told
+
+
+def _reliability(reviewer: Reviewer) -> dict[str, list[dict[str, float]]]:
+    """Predicted against observed recall in bins, of the curve alone and with its link; empty where none came again."""
+    predicted = sum("log_loss" in row for row in reviewer.history)
+    tables = reviewer.link.reliability(predicted - predicted // 2)
+    return {how: [asdict(one) for one in bins] for how, bins in tables.items()}
 
 
 def _curves(reviewer: Reviewer, memory: Memory, ledger: Ledger) -> list[dict[str, Any]]:

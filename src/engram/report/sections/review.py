@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engram.report.charts import COLOURS, Line, figure, lines
-from engram.report.charts_review import Group, bars, retention
+from engram.report.charts import COLOURS, Line, figure, lines, pairs
+from engram.report.charts_review import Group, agreement, bars, retention
 from engram.report.markup import Markup, join, table, tag
 from engram.report.run_folder import Run, finite, text
 from engram.report.words import count, listed, number, percent, plural
@@ -30,8 +30,15 @@ ENOUGH = 20
 """Visits below which a share is not drawn."""
 BETTER = 0.995
 """Share of the constant's log loss below which a prediction is better."""
+LITTLE = 0.01
+"""Log loss of the best constant below which a network forgets too little to say whether it was foreseen, nats."""
+CLOSE = 0.02
+"""Difference of predicted and observed shares below which the one can be taken for the other."""
 ALIKE = 0.02
 """Difference of shares below which all rounds saw as much."""
+WHOLE = 0.999
+"""Part of an epoch from which it is over."""
+EPOCH = "An epoch, as many visits as there are examples,"
 SHOWN = 300
 """Rounds in the table at most: the last ones."""
 
@@ -165,7 +172,8 @@ def _charts(review: Mapping[str, Any]) -> Iterator[Markup | None]:
     yield _kept(review, memory)
     yield _gained(review)
     yield _foreseen(review["rounds"])
-    yield _shares(review["rounds"])
+    yield _reliability(review, memory)
+    yield _shares(review)
     yield _visits(review.get("visits") or {}) if review.get("method") != PLAIN else None
     yield _bars(memory.get("strength"), "strength", "Strength of the memories", _strength(review, memory))
     wanted = percent(finite(review.get("wanted")), 0)
@@ -224,14 +232,10 @@ def _foreseen(rounds: Sequence[Mapping[str, Any]]) -> Markup | None:
     if not rows:
         return None
 
-    def points(key: str) -> list[tuple[float, float]]:
-        known = ((finite(row.get("epoch")), finite(row.get(key))) for row in rows)
-        return [(x, y) for x, y in known if x is not None and y is not None]
-
     series = [
-        Line("observed", points("recalled_again"), COLOURS[0], dots=True),
-        Line("predicted", points("linked_predicted"), COLOURS[1]),
-        Line("predicted by the curve alone", points("predicted"), COLOURS[3], dash=(4, 3)),
+        Line("observed", _points(rows, "recalled_again"), COLOURS[0], dots=True),
+        Line("predicted", _points(rows, "linked_predicted"), COLOURS[1]),
+        Line("predicted by the curve alone", _points(rows, "predicted"), COLOURS[3], dash=(4, 3)),
     ]
     spec = lines(series, x="epoch", y="share recalled", y_format=".0%")
     caption = (
@@ -241,21 +245,91 @@ def _foreseen(rounds: Sequence[Mapping[str, Any]]) -> Markup | None:
     return figure(spec, "Foreseen and found", caption)
 
 
-def _shares(rounds: Sequence[Mapping[str, Any]]) -> Markup | None:
-    points = [
-        (epoch, share)
-        for row in rounds
-        if (epoch := finite(row.get("epoch"))) is not None and (share := finite(row.get("share"))) is not None
-    ]
-    values = [share for _, share in points]
-    if len(points) < 2 or max(values) - min(values) < ALIKE:
+def _reliability(review: Mapping[str, Any], memory: Mapping[str, Any]) -> Markup | None:
+    """Of what was predicted to be recalled so often, how much was: the memory model's, not the network's, certainty."""
+    keys = ("predicted", "observed", "low", "high", "count")
+    tables = {
+        how: [tuple(finite(row.get(key)) or 0.0 for key in keys) for row in rows or []]
+        for how, rows in (memory.get("reliability") or {}).items()
+    }
+    if not tables.get("linked"):
         return None
-    low, high = percent(min(values), 0), percent(max(values), 0)
-    caption = f"Different examples that a round visits, as a share of all: from {low} to {high}. A dot is a round."
-    spec = lines(
-        [Line("share", points, COLOURS[0], dots=True)], x="epoch", y="share of the data", y_format=".0%", zero=True
+    groups = [
+        Group("with its correction", tables["linked"], colour=COLOURS[1]),
+        Group("by the curve alone", tables.get("alone") or [], colour=COLOURS[3]),
+    ]
+    losses = log_losses(review["rounds"])
+    against = f", log loss {number(losses[1])} against {number(losses[2])} of the best constant" if losses else ""
+    found = _trusted(tables["linked"])
+    if losses and losses[2] < LITTLE:
+        found = "had next to nothing to foresee, for next to nothing was forgotten"
+    caption = (
+        f"{text(memory.get('name')) or 'The memory model'} {found}{against}. Each dot is a group of visits "
+        "to examples seen before, larger for more of them, in the second half of the rounds, with its 95 % interval: "
+        "what was predicted before the visit, and how many were recalled. On the dashed line the prediction is "
+        "deserved; below it fewer were recalled than it said."
     )
-    return figure(spec, "Share of the data that a round sees", caption)
+    spec = agreement([group for group in groups if group.observed], x="predicted recall", y="recalled")
+    return figure(spec, "Predicted against observed recall", caption)
+
+
+def _trusted(rows: Sequence[Sequence[float]]) -> str:
+    """What the dots say, after the name of what predicted: whether it is over- or underconfident.
+
+    >>> _trusted([(0.9, 0.8, 0, 1, 10), (1.0, 0.9, 0, 1, 10)])
+    'is overconfident: it predicted that 95.0\u202f% would be recalled, and 85.0\u202f% were'
+    """
+    visits = sum(row[4] for row in rows)
+    said, seen = (sum(row[place] * row[4] for row in rows) / visits for place in (0, 1))
+    apart = sum(abs(row[0] - row[1]) * row[4] for row in rows) / visits
+    figures = f"it predicted that {percent(said)} would be recalled, and {percent(seen)} were"
+    if said - seen >= CLOSE:
+        return f"is overconfident: {figures}"
+    if seen - said >= CLOSE:
+        return f"is underconfident: {figures}"
+    if apart < CLOSE:
+        return f"can be taken at its word: {figures}"
+    return f"is right on average and not for each: {figures}, but the dots lie {percent(apart)} off the line"
+
+
+def _shares(review: Mapping[str, Any]) -> Markup | None:
+    """What share of the data each round saw, and each epoch of them."""
+    rounds = _points(review["rounds"], "share")
+    whole = [row for row in review.get("epochs") or [] if (finite(row.get("whole")) or 0.0) > WHOLE]
+    least, most = _points(whole, "least"), _points(whole, "most")
+    values = [share for _, share in rounds]
+    a_round_is_an_epoch = all(row.get("rounds") == 1 for row in whole)
+    if len(rounds) < 2 or (a_round_is_an_epoch and max(values) - min(values) < ALIKE):
+        return None
+    known = all(high - low < ALIKE for (_, low), (_, high) in zip(least, most, strict=True))
+    series = [Line("in a round", rounds, COLOURS[0], dots=True)]
+    told = f"Different examples, as a share of all. A round visits {_range(values)}."
+    if whole and known:
+        series.append(Line("in an epoch", least, COLOURS[2], dots=True))
+        told += f" {EPOCH} saw {_range([share for _, share in least])}."
+    elif whole:
+        series.append(Line("in an epoch, at least", least, COLOURS[2], dots=True))
+        told += (
+            f" {EPOCH} saw {_range([share for _, share in least])} at least: its largest round. How many of the "
+            "examples of its other rounds were the same ones is not known."
+        )
+    spec = lines(series, x="epoch", y="share of the data", y_format=".0%", zero=True)
+    return figure(spec, "Share of the data that rounds and epochs see", told)
+
+
+def _range(shares: Sequence[float]) -> str:
+    """The lowest to the highest, once where they are the same.
+
+    >>> _range([0.5, 0.25]), _range([0.501, 0.499])
+    ('from 25\u202f% to 50\u202f%', '50\u202f%')
+    """
+    low, high = percent(min(shares), 0), percent(max(shares), 0)
+    return low if low == high else f"from {low} to {high}"
+
+
+def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """By epoch, where both are known."""
+    return list(pairs([(finite(row.get("epoch")), finite(row.get(key))) for row in rows]))
 
 
 def _visits(visits: Mapping[str, Any]) -> Markup | None:

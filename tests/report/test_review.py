@@ -297,7 +297,7 @@ def test_a_control_and_a_recall_of_another_kind_are_said(told: dict[str, Any]) -
     assert "As a control, it was shown the memory of other examples" in said
     assert "counts as recalled when the network's answer is right" in said
     assert "learning rate" not in said
-    assert "while the learning rate is at its highest" in words(review.section(of(told)))
+    assert "while the learning rate is at its highest so far" in words(review.section(of(told)))
     assert "The method chooses what comes back soon" in said
 
 
@@ -318,6 +318,28 @@ def test_labels_that_may_be_wrong_come_with_what_leaves_them_out(told: dict[str,
     one = of(told)
     said = words(forgotten.section(replace(one, recipe={"review": {"name": "forgetting_curve", "suspend": False}})))
     assert "or leave it out while training: --review.suspend true." in said
+
+
+def test_nothing_is_said_of_labels_where_examples_have_none(told: dict[str, Any]) -> None:
+    one = of(told)
+    of_classes = words(forgotten.section(one))
+    for word in ("labels may be wrong", "wrong labels", "between two classes", "under two labels", "label class"):
+        assert word in of_classes, word
+    for suspects in (told["suspects"], 0):
+        text = replace(one, review={**told, "suspects": suspects}, recipe={"task": "write"})
+        said = words(forgotten.section(text))
+        assert not re.search(r"label|class|can the picture", said), said
+    assert "34 examples of them cost far more than all others do" in words(
+        forgotten.section(replace(one, recipe={"task": "write"}))
+    )
+
+
+def test_what_counts_of_mixed_pictures_is_said(told: dict[str, Any]) -> None:
+    assert "Of a mixed picture" not in words(review.section(of(told)))
+    rounds = [{**row, "came": row["visits"] + 1} for row in told["rounds"]]
+    came = sum(row["came"] for row in rounds)
+    said = words(review.section(of({**told, "rounds": rounds})))
+    assert f"the larger part counts as visited: {came - len(rounds):,} visits of {came:,}" in said
 
 
 def test_few_visits_are_not_drawn_and_not_said() -> None:

@@ -378,6 +378,7 @@ class Reviewer:
         row: dict[str, float] = {
             "round": self.round,
             "steps": self.steps,
+            "came": len(came),
             "visits": len(observed),
             "share": len(torch.unique(came)) / len(self),
             "new": len(observed) - len(record),

@@ -57,6 +57,7 @@ OF_A_ROUND = {
     "round": "round",
     "visits": "visits",
     "share": "share",
+    "came": "came",
     "new": "new",
     "loss": "loss",
     "recalled": "recalled",

@@ -43,7 +43,9 @@ def _never(run: Run) -> Markup | None:
     told = f"{_of(amount, run)} visited often and hardly ever recalled{_first(rows, amount, 'the least recalled')}. "
     seen, lost = finite(run.review.get("seen")) or 0, finite((run.review.get("streaks") or {}).get("0")) or 0
     suspects = finite(run.review.get("suspects")) or 0
-    if suspects:
+    if suspects and not _of_classes(run):
+        words = [told, f"{plural(suspects, 'example')} of them cost far more than all others do. Look at some."]
+    elif suspects:
         groups = (
             f"{plural(suspects, 'label')} may be wrong: never once recalled, and what they cost stands apart from what "
             "all others do. Look at some. "
@@ -55,6 +57,8 @@ def _never(run: Run) -> Markup | None:
     else:
         look = (
             "Look at each: is the label right, can the picture be read? What is wrong is better corrected or left out. "
+            if _of_classes(run)
+            else "Look at each: can anything be learned from it? What is wrong is better corrected or left out. "
         )
         words = [told, look, _duplicates(run)]
     return _part("Never learned", words, gallery(rows, run, known=False))
@@ -77,22 +81,22 @@ def _forgotten(run: Run) -> Markup | None:
     amount, rows = listed(run, "forgotten")
     if not rows:
         return None
-    told = (
-        f"{_of(amount, run)} recalled and lost again at least twice{_first(rows, amount, 'the most often lost')}. They "
-        "lie at a border: between two classes, between two labels of nearly the same picture, or where augmentation "
-        "cuts away what matters. "
+    told = f"{_of(amount, run)} recalled and lost again at least twice{_first(rows, amount, 'the most often lost')}. "
+    why = (
+        "They lie at a border: between two classes, between two labels of nearly the same picture, or where "
+        "augmentation cuts away what matters. "
     )
-    return _part("Forgotten again and again", [told, _duplicates(run)], gallery(rows, run))
+    words = [told, why, _duplicates(run)] if _of_classes(run) else [told]
+    return _part("Forgotten again and again", words, gallery(rows, run))
 
 
 def _hardest(run: Run) -> Markup | None:
     _, rows = listed(run, "hardest")
     if not rows:
         return None
-    told = (
-        "The largest average loss of all others: learned, and with most trouble. A network that can learn everything "
-        "by heart has its wrong labels here."
-    )
+    told = "The largest average loss of all others: learned, and with most trouble."
+    if _of_classes(run):
+        told += " A network that can learn everything by heart has its wrong labels here."
     return _part("Hard to the end", [told], gallery(rows, run))
 
 
@@ -114,7 +118,14 @@ def _first(rows: list[Mapping[str, Any]], amount: int, which: str) -> str:
     return f", {which} first" if len(rows) == amount else f"; {which} {count(len(rows))} are shown"
 
 
-def _duplicates(run: Run) -> Markup:
+def _of_classes(run: Run) -> bool:
+    """Whether examples have labels that could be wrong; texts and captions have none."""
+    return run.task == "classify"
+
+
+def _duplicates(run: Run) -> Markup | None:
+    if not _of_classes(run):
+        return None
     path = text((run.recipe.get("data") or {}).get("path") or "", limit=300)
     command = tag("code", f"engram data {shlex.quote(path)}" if path else "engram data")
     return join([command, " finds pictures that stand under two labels."])
@@ -135,6 +146,7 @@ def gallery(rows: Iterable[Mapping[str, Any]], run: Run, *, known: bool = True) 
 
 def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
     label = row.get("class") if row.get("class") is not None else row.get("label")
+    labelled = _of_classes(run)
     name = text(row.get("name") if row.get("name") is not None else row.get("index"))
     recall = f"recall {percent(finite(row.get('recall')), 0)}"
     visits = plural(finite(row.get("visits")) or 0, "visit")
@@ -142,11 +154,11 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
     called = text(label) if label is not None else "no label"
     pixels = run.reviewed.get(row.get("index", -1))
     now, past = _now(run, row), _past(run, row)
-    alt = f"Example {name}, labelled {called}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
+    alt = f"Example {name}{f', labelled {called}' if labelled else ''}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
     image = picture(pixels, alt) if pixels is not None else tag("span", "no picture", class_="blank")
     caption = tag(
         "figcaption",
-        tag("span", f"label {called}" if label is not None else called),
+        tag("span", f"label {called}" if label is not None else called) if labelled else None,
         tag("span", recall),
         tag("span", visits),
         tag("span", lost),

@@ -78,6 +78,9 @@ def _course(review: Mapping[str, Any]) -> Iterator[object]:
         yield f"An average round saw {percent(mean, 0)} of the {examples}, in {count(len(rounds))} rounds. "
     yield _coverage(review.get("coverage") or [])
     least, most = (finite(visits.get(key)) for key in ("least", "most"))
+    came, counted = (sum(finite(row.get(key)) or 0.0 for row in rounds) for key in ("came", "visits"))
+    if came > counted:
+        yield f"Of a mixed picture the larger part counts as visited: {count(counted)} visits of {count(came)}. "
     if least is not None and least == most:
         yield f"Every example was visited {_times(most)}. "
     elif least is not None:
@@ -186,7 +189,11 @@ def _kept(review: Mapping[str, Any], memory: Mapping[str, Any]) -> Markup | None
     groups = _groups(review, memory, ("1-2", "3+"))
     if not groups:
         return None
-    clock = " while the learning rate is at its highest, slower as it falls" if review.get("clock") == "updates" else ""
+    clock = (
+        " while the learning rate is at its highest so far, slower as it falls"
+        if review.get("clock") == "updates"
+        else ""
+    )
     told = f"Dots: the share recalled over the whole run, with 95 % intervals, of {ENOUGH} visits or more. "
     if any(group.curve for group in groups):
         told += (

@@ -154,7 +154,8 @@ def _tile(row: Mapping[str, Any], run: Run, known: bool) -> Markup:
     called = text(label) if label is not None else "no label"
     pixels = run.reviewed.get(row.get("index", -1))
     now, past = _now(run, row), _past(run, row)
-    alt = f"Example {name}{f', labelled {called}' if labelled else ''}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
+    which = f"{name}, labelled {called}" if labelled else name
+    alt = f"Example {which}: {visits}, {lost}, {recall}{f', {now}' if now else ''}."
     image = picture(pixels, alt) if pixels is not None else tag("span", "no picture", class_="blank")
     caption = tag(
         "figcaption",

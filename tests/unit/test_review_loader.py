@@ -1,6 +1,7 @@
 """The loader feeds anyone's loop: any data set, any collate, any workers, and grades find their examples."""
 
 import io
+from datetime import timedelta
 
 import pytest
 import torch
@@ -550,7 +551,9 @@ def test_two_processes_train_one_network_and_their_visits_add_up(tmp_path):
 
 def gather_a_round(rank, world, store, folder):
     """What each process knows differs, and after every round something is gathered, as a validation does."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+    )
     told = {}
     for method, settings in (("infobatch", {}), ("forgetting_curve", {"save": "auto"}), ("leitner", {})):
         loader = ReviewLoader(Numbers(80), batch_size=2, epochs=10, seed=3, method=method, settings=settings)
@@ -573,6 +576,15 @@ def test_processes_make_rounds_of_the_same_size_whatever_each_observed(tmp_path)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert one == other
     assert all(len(set(rounds)) > 1 for rounds in one.values())  # they do follow what was observed
+
+
+def test_each_process_draws_for_itself_and_knows_the_labels_of_its_own_part():
+    labels = torch.arange(40)
+    parts = [ReviewSampler(40, 4, epochs=4, seed=3, labels=labels, rank=rank, world=2) for rank in range(2)]
+    for part in parts:
+        assert part.reviewer.labels.tolist() == part.shard.tolist()
+    places = [torch.cat([torch.searchsorted(part.shard, batch) for batch in part.batches()]) for part in parts]
+    assert not torch.equal(*places)  # the same places of either part would tie the parts together
 
 
 def test_given_labels_grow_with_the_data_set():

@@ -87,6 +87,17 @@ class Method:
         For methods that know some of them from elsewhere.
         """
 
+    def own(self, rows: Tensor | Sequence[Tensor], examples: int) -> None:
+        """Which examples the ledger's rows are, once before training and where they are not all of them in order.
+
+        For methods that know something of each example beforehand.
+
+        Args:
+            rows: (n,) int64 the place in the data set of each row's example, as where several processes share them; or
+                the places of several a row, where batches are remembered as a whole.
+            examples: of the whole data set.
+        """
+
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         """The examples of the round that begins."""
         raise NotImplementedError

@@ -57,6 +57,8 @@ class SelectiveBackprop(Method):
         active: share of the steps that look before they learn.
     """
 
+    permutable = False  # a batch's own losses are all that it looks at
+
     def __init__(self, *, keep: float, forwards: int, active: float) -> None:
         self.keep = keep
         looked_at = FORWARD + keep * (1.0 - FORWARD * (2 - forwards))

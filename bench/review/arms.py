@@ -25,7 +25,8 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     "forgetting_curve": ({}, {"rate": 2}, {"review.save": 0.7}, {"review.save": 0.7, "rate": 2}),
     "auto": ({}, {"rate": 2}, {"review.retention": 0.95}, {"review.retention": 0.8}),
 }
-"""Published settings first. `auto` is the forgetting curve that saves by itself."""
+"""Each method's defaults first: its paper's settings where that states them. OrderDP's are ours (its program has pool
+0.75 and top 0.85), and so is RePB's rho. `auto` is the forgetting curve that saves by itself."""
 
 FURTHER: dict[str, tuple[Trial, ...]] = {
     "shuffle": ({"rate": 4.5}, {"rate": 6}),

@@ -15,7 +15,7 @@ from engram import registry
 from engram.errors import UserError
 from engram.review import export
 from engram.review.ledger import Ledger
-from engram.review.method import Method
+from engram.review.method import Method, check_permutable
 from engram.review.methods import build
 from engram.review.reviewer import Reviewer
 
@@ -269,6 +269,31 @@ def test_it_takes_in_examples_that_come_during_the_run(name, settings, folder):
     new = reviewer.ledger.visits[24:]
     assert int(new.max()) > 0
     assert name == "static_random" or int(new.min()) > 0
+
+
+@every_case
+def test_its_permuted_control_is_another_method_or_is_refused(name, settings, folder):
+    def visits(permuted: bool) -> list[Batches]:
+        reviewer = review(name, settings, folder, epochs=6.0)
+        if permuted:
+            reviewer.permutation = reviewer._permuted(60)  # also where a reviewer refuses to be made so
+        return drive(reviewer)[0]
+
+    method = made(name, settings, 60, folder)
+    assert method.permutable == (visits(False) != visits(True))
+    if method.permutable:
+        check_permutable(method)
+        return
+    with pytest.raises(UserError, match=f"^{name} has no permuted control: ") as caught:
+        check_permutable(method)
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+@pytest.mark.xfail(strict=True, reason="until reviewer.py checks it: remove this mark with that line")
+def test_a_reviewer_refuses_a_control_that_would_be_the_method_itself(folder):
+    review("forgetting_curve", {}, folder, permuted=True)
+    with pytest.raises(UserError, match="super_loss has no permuted control"):
+        review("super_loss", {}, folder, permuted=True)
 
 
 def test_rounds_of_nearly_a_pass_never_ask_for_more_than_one():

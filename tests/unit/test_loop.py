@@ -13,6 +13,7 @@ from engram.averaging import WeightAverage
 from engram.layers.auxiliary import Scores
 from engram.recipe import Device
 from engram.review import methods
+from engram.review.method import Method, Round, whole_passes
 from engram.review.reviewer import Reviewer, generator
 from engram.tasks.classify import Classify
 from engram.training import device, loop
@@ -398,6 +399,69 @@ def test_an_optimiser_may_take_the_loss_and_sees_one_function_in_a_step():
     assert len(seen.losses) == 20  # the first evaluation's
     for ours, p in zip(state.net.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(ours.detach(), p.detach() - 0.1 * p.grad)
+
+
+class Weighs(Method):
+    """Weighs by an example's place in what it was given, the more the more often it was asked."""
+
+    def __init__(self):
+        self.given = []
+
+    def plan(self, steps_per_pass, total_steps):
+        return whole_passes(steps_per_pass, total_steps)
+
+    def choose(self, ledger, moment):
+        return Round(torch.arange(len(ledger)), torch.arange(1.0, len(ledger) + 1), normalise=False)
+
+    def weigh(self, losses, rng):
+        self.given.append(losses)
+        return len(self.given) + torch.arange(len(losses))
+
+
+@pytest.mark.parametrize(("name", "accumulate"), [("lbfgs", 1), ("lbfgs", 3), ("loss", 1), ("momentum", 1)])
+def test_a_method_weighs_a_batch_once_a_step_however_often_it_is_evaluated(name, accumulate):
+    settings = {"lr": 0.1} if name == "momentum" else {}
+    parts, state = run(epochs=2, optimizer="sgd" if name == "loss" else name, settings=settings, accumulate=accumulate)
+    if name == "loss":
+        state.optimizer = TakesLoss(state.net.parameters(), lr=0.1)
+    state.reviewer.method = method = Weighs()
+    told = [event for event in loop.train(parts, state) if isinstance(event, Step)]
+    assert len(told) == 6
+    assert len(method.given) == 6 * accumulate
+    first = torch.cat(method.given[:accumulate])  # and the ones it takes are those of the first evaluation
+    torch.testing.assert_close(first, F.cross_entropy(net()(parts.pool.x[:6]), parts.pool.labels[:6], reduction="none"))
+
+
+def test_a_search_sees_one_function_and_it_is_the_weighted_one():
+    parts, state = run(epochs=1, batch_size=20)
+    state.reviewer.method = Weighs()
+    state.optimizer = TakesLoss(state.net.parameters(), lr=0.1)
+    losses = F.cross_entropy(state.net(parts.pool.x), parts.pool.labels, reduction="none")
+    list(loop.train(parts, state))
+    weights = torch.arange(1.0, 21.0) * torch.arange(1.0, 21.0)  # the round's times the method's
+    assert state.optimizer.evaluations == pytest.approx([(weights * losses).mean().item()] * 2)
+
+
+def test_the_parts_of_a_batch_weigh_as_the_round_says():
+    parts, state = run(epochs=1, accumulate=3)
+    state.reviewer.method = Weighs()
+    state.reviewer.method.weigh = lambda losses, rng: None
+    next(loop.train(parts, state))
+    by_hand = net()
+    losses = F.cross_entropy(by_hand(parts.pool.x[:6]), parts.pool.labels[:6], reduction="none")
+    (torch.arange(1.0, 7.0) * losses).mean().backward()
+    for ours, theirs in zip(state.net.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_what_counts_as_recalled_may_be_what_was_named_right():
+    parts, state = run(epochs=1)
+    state.reviewer.measure = "correct"
+    named = net()(parts.pool.x).argmax(1) == parts.pool.labels
+    next(loop.train(parts, state))
+    indices, _, grades = state.reviewer.pending[0][:3]
+    assert 0 < int(named[indices].sum()) < 6
+    assert grades.tolist() == named[indices].float().tolist()
 
 
 def test_regularisers_act_between_the_gradient_and_the_clipping_and_after_the_step():

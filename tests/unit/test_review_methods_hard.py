@@ -12,6 +12,7 @@ from engram.review.ledger import Ledger
 from engram.review.methods import build
 from engram.review.methods.selective_backprop import distribution
 from engram.review.methods.super_loss import confidence, lambert
+from engram.review.reviewer import Reviewer
 from rounds import counted, ledger_of, moment
 
 
@@ -195,17 +196,61 @@ def test_the_rank_form_keeps_exactly_half_by_rank():
 def test_the_rank_form_alternates_in_its_part_of_the_run():
     method, rng = build("selective_backprop", {"form": "rank"}), torch.Generator().manual_seed(0)
 
-    def looks(spent: float) -> list[bool]:
-        assert len(method.choose(Ledger(4), moment(4, spent=spent)).indices) == 4
-        return [method.weigh(torch.arange(4.0), rng) is not None for _ in range(4)]
+    def looks(begun: int, steps: int = 1000) -> list[bool]:
+        """The next four batches of 2 in a round that begins after so many steps."""
+        left = moment(4, spent=begun / steps, left=2 * (steps - begun))
+        assert len(method.choose(Ledger(4), left).indices) == 4
+        return [method.weigh(torch.arange(2.0), rng) is not None for _ in range(4)]
 
-    assert looks(0.49) == [False] * 4
-    assert looks(0.5) == [True, False, True, False]
-    assert looks(0.899) == [True, False, True, False]
-    assert looks(0.9) == [False] * 4
+    assert looks(496) == [False] * 4
+    assert looks(498) == [False, False, True, False]  # the part is entered in the middle of a round
+    assert looks(500) == [True, False, True, False]
+    assert looks(501) == [False, True, False, True]  # rounds of an odd length do not look more often
+    assert looks(897) == [False, True, False, False]  # and left
+    assert looks(900) == [False] * 4
     thirds = build("selective_backprop", {"form": "rank", "interrupt": 3})
-    thirds.choose(Ledger(4), moment(4))
-    assert [thirds.weigh(torch.arange(4.0), rng) is not None for _ in range(4)] == [True, True, False, True]
+    thirds.choose(Ledger(4), moment(4, spent=0.5, left=2 * 600))
+    assert [thirds.weigh(torch.arange(2.0), rng) is not None for _ in range(4)] == [True, True, False, True]
+
+
+def test_the_rank_form_decides_for_the_parts_of_a_batch_together():
+    method, rng = build("selective_backprop", {"form": "rank"}), torch.Generator().manual_seed(0)
+    method.choose(Ledger(12), moment(12, spent=0.5, left=12, batch_size=6))
+    parts = [2, 2, 2, 3, 3]  # a batch that looks in three parts, one that does not in two
+    looked = [method.weigh(torch.arange(float(part)), rng) is not None for part in parts]
+    assert looked == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 20])
+@pytest.mark.parametrize("settings", [{}, {"interrupt": 0}, {"start": 0.1, "end": 0.45, "interrupt": 3, "keep": 0.25}])
+@pytest.mark.parametrize("examples", [60, 63, 200])
+def test_the_rank_form_looks_at_what_is_charged(epochs, settings, examples):
+    method = build("selective_backprop", {"form": "rank", **settings})
+    reviewer = Reviewer(examples, method, batch_size=6, epochs=epochs, drop_last=False)
+    looked = 0
+    while not reviewer.finished:
+        for batch in reviewer.batches():
+            looked += method.weigh(torch.rand(len(batch)), reviewer.rng) is not None
+            reviewer.observe(torch.rand(len(batch)))
+    share = 1 / 3 + method.keep * 2 / 3  # what a step that looks costs
+    cost = looked * share + reviewer.total_steps - looked
+    paid = epochs * reviewer.steps_per_pass
+    assert abs(cost - paid) <= 1.0
+
+
+def test_the_rank_form_goes_on_in_the_middle_of_a_round():
+    whole, resumed = (build("selective_backprop", {"form": "rank"}) for _ in range(2))
+    whole.choose(Ledger(4), moment(4, spent=0.497, left=2 * 503))
+    for _ in range(2):
+        whole.weigh(torch.arange(2.0), torch.Generator())
+    resumed.load_state_dict(whole.state_dict())
+    for method in (whole, resumed):
+        looked = [method.weigh(torch.arange(2.0), torch.Generator()) is not None for _ in range(5)]
+        assert looked == [False, True, False, True, False]
+
+
+def test_both_forms_plan_whole_passes():
+    method = build("selective_backprop", {"form": "rank"})
     assert (build("selective_backprop", {"form": "rank", "keep": 0.01}).keep) == 0.01
     assert method.plan(4, 6) == build("selective_backprop").plan(4, 6) == [4, 2]
 

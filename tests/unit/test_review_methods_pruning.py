@@ -188,6 +188,16 @@ def test_repb_weighs_by_the_rounds_since_an_example_came():
     weights = dict(zip(round_.indices.tolist(), round_.weights.tolist(), strict=True))
     assert weights == pytest.approx({0: 1.0, 1: 3.0, 2: 1.5, 3: 3.0, 4: 2.0, 5: 2.0})
     assert build("repb", {"rescale": "none"}).choose(ledger, moment()).weights is None
+
+
+def test_repb_takes_what_a_round_was_too_short_for_as_not_visited():
+    method, ledger = build("repb", {"rho": 0.5}), Ledger(4)
+    method.choose(ledger, moment())
+    method.fold(observed([0, 1], [1.0, 1.0], [1.0] * 2), ledger)  # all four were chosen, a batch of two was left
+    assert counted(method, ledger, 10**6) == pytest.approx([1, 1, 0.5, 0.5], abs=0.06)
+    method.fold(observed([0, 1], [1.0, 1.0], [1.0] * 2), ledger)
+    method.stays.fill_(True)
+    assert method.choose(ledger, moment()).weights.tolist() == [1.0] * 4  # nothing to make up for yet
     assert build("repb", {"rescale": "normalised"}).choose(ledger, moment()).normalise
     assert build("repb", {"rho": 0.6}).least_share == pytest.approx(0.2)
 

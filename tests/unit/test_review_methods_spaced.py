@@ -12,6 +12,7 @@ from engram.review.methods import build
 from engram.review.methods._rounds import soonest
 from engram.review.methods.due import Due
 from engram.review.methods.repeat_before_forgetting import KERNELS, delays, fitted
+from engram.review.reviewer import Reviewer
 from rounds import counted, ledger_of, moment, observed
 
 RECALL = {
@@ -109,8 +110,36 @@ def test_a_recalled_example_rests_at_least_a_round_and_the_last_pass_has_everyth
     method.fold(observed([0, 1, 2, 3], [0.001, 9.0, 0.001, 0.001], [0.95, 0.5, 0.499, 0.95]), ledger)
     assert method.due.tolist()[1:3] == [1, 1]
     assert min(method.due[[0, 3]].tolist()) > 100
-    assert sorted(method.choose(ledger, moment(left=5)).indices.tolist()) == [1, 2]
+    assert sorted(method.choose(ledger, moment(left=8)).indices.tolist()) == [1, 2]
     assert sorted(method.choose(ledger, moment(left=4)).indices.tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("settings", [{}, {"eta": 0.8}, {"eta": 0.8, "kernel": "gaussian"}])
+@pytest.mark.parametrize(("examples", "batch_size"), [(60, 6), (61, 6), (65, 6), (300, 1), (1000, 10), (1438, 32)])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_last_pass_of_repeat_before_forgetting_is_whole(settings, examples, batch_size, drop_last):
+    for epochs in (1.0, 1.3, 2.0, 2.5, 3.1, 4.7, 9.0):
+        method = build("repeat_before_forgetting", settings)
+        reviewer = Reviewer(examples, method, batch_size=batch_size, epochs=epochs, drop_last=drop_last)
+        hardness = 0.5 + torch.rand(examples, generator=torch.Generator().manual_seed(1))
+        while not reviewer.finished:
+            batches = reviewer.batches()
+            for batch in batches:
+                reviewer.observe(3 * hardness[batch] * (1 - reviewer.steps / reviewer.total_steps) ** 2)
+        last = torch.cat(batches)
+        assert len(torch.unique(last)) == len(last)
+        assert len(last) >= examples // batch_size * batch_size
+
+
+def test_no_round_before_the_last_pass_is_too_little_to_be_one():
+    method, ledger = build("repeat_before_forgetting"), Ledger(100)  # a round has two at least
+
+    def chosen(due: int, before: int) -> int:
+        method.due = (torch.arange(100) >= due).long() * 9
+        return len(method.choose(ledger, moment(left=before + 100, batch_size=1)).indices)
+
+    assert [chosen(40, before) for before in (30, 40, 41, 42, 99)] == [30, 40, 41, 40, 40]
+    assert [chosen(100, before) for before in (99, 100, 101, 102)] == [99, 100, 99, 100]
 
 
 def leitner_by_hand(rounds: int, boxes: int, answers) -> list[list[int]]:

@@ -255,6 +255,18 @@ def test_the_clock():
     assert ReviewStream(store="all").unit == 2000
 
 
+@pytest.mark.parametrize(("clock", "visits"), [("steps", 12), ("updates", 12), ("visits", 4)])
+def test_a_smaller_batch_is_as_much_time_as_a_full_one(clock, visits):
+    whole, saved = (ReviewStream(capacity=30, method="uniform", clock=clock) for _ in range(2))
+    go(whole, range(3))
+    saved.load_state_dict(whole.state_dict())
+    for stream in (whole, saved):
+        before = stream.clock
+        stream.mix(torch.arange(2), torch.arange(2))
+        stream.grade(torch.ones(4))
+        assert 30 * (stream.clock - before) == pytest.approx(visits)
+
+
 def test_the_rate_is_the_optimizers():
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.2}])
     stream = ReviewStream(capacity=6, optimizer=optimizer)
@@ -285,7 +297,9 @@ def test_the_permuted_control_visits_as_many_and_knows_nothing():
 
     plain, permuted = (ReviewStream(capacity=12, method=First(), permuted=permuted) for permuted in (False, True))
     for stream in (plain, permuted):
-        go(stream, range(2))
+        for x in torch.arange(12).split(6):
+            mixed, _ = stream.mix(x, x % 5)
+            stream.grade(losses_of(mixed, 0))
         stream.mix(torch.arange(12, 18), torch.arange(12, 18))
     assert plain.method.shown.arrival.tolist() == list(range(12))
     shown = permuted.method.shown
@@ -293,6 +307,7 @@ def test_the_permuted_control_visits_as_many_and_knows_nothing():
     assert shown.arrival.tolist() != list(range(12))
     assert shown.ledger.loss.tolist() == permuted.ledger.loss[shown.arrival].tolist()
     assert shown.labels.tolist() == permuted.store.labels[shown.arrival].tolist()
+    assert shown.labels.tolist() != permuted.store.labels[:12].tolist()  # each with the example that is shown
     assert permuted.waiting.places.tolist() == [0, 1, 2, 3, 4, 5]
     permuted.skip()
     permuted.mix(torch.arange(12, 18), torch.arange(12, 18))
@@ -409,7 +424,7 @@ def test_a_form_with_parts_within_parts():
     assert sorted(mixed["text"][2:]) == ["a0", "b0"]
 
 
-def test_classes_are_the_last_part_or_said():
+def test_classes_are_the_second_of_two_parts_or_said():
     stream = ReviewStream(capacity=8, balanced=True)
     stream.mix([torch.zeros(2), torch.tensor([3, 4])])
     stream.grade(torch.ones(2))
@@ -426,9 +441,24 @@ def test_classes_are_the_last_part_or_said():
         (torch.zeros(2, 3), torch.zeros(2)),
         (torch.zeros(2, dtype=torch.int64),),
         (torch.zeros(2), torch.zeros(2, 1).long()),
+        (torch.zeros(2), torch.tensor([3, 4]), torch.tensor([0, 1])),  # the last may be an index, or the classes
+        (torch.zeros(2), torch.tensor([0.5, 1.0]), torch.tensor([0, 1])),
     ):
         with pytest.raises(UserError, match="needs classes"):
             other.mix(*parts)
+
+
+def test_an_index_is_no_class():
+    stream = ReviewStream(capacity=6, store="ring", method="none")
+    for begin in range(0, 24, 4):
+        index = torch.arange(begin, begin + 4)
+        stream.mix(torch.zeros(4), index % 2, index)
+        stream.grade(torch.ones(4))
+    assert sorted(stream.store.rows["2"].tolist()) == list(range(18, 24))  # the newest
+    assert stream.store.labels.tolist() == [-1] * 6
+    stream.mix(torch.zeros(4), torch.tensor([3, 3, 4, 4]), torch.arange(4), labels=torch.tensor([3, 3, 4, 4]))
+    stream.grade(torch.ones(4))
+    assert sorted(stream.store.labels.tolist()) == [-1, -1, 3, 3, 4, 4]
 
 
 def test_a_ring_shares_its_places_where_there_are_classes():

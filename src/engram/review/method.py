@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engram.errors import UserError
 from engram.review.ledger import Ledger, Observed
 from engram.review.memory import Memory
 
@@ -68,6 +69,8 @@ class Method:
         retention: predicted recall at which an example is due.
         least_share: the smallest share of the examples a round may have; smaller ones are filled up at random.
         charge: what a visit costs, in visits: 1 for a forward and a backward pass (a forward pass alone is a third).
+        permutable: whether it chooses by what this run remembers of each example, through `choose`'s ledger or through
+            `fold`: only then is it another method where the examples' memories are exchanged.
         built: the name and every setting, where it was built by name: a state goes on with the same ones.
     """
 
@@ -75,6 +78,7 @@ class Method:
     retention: float = 0.9
     least_share: float = 1.0
     charge: float = 1.0
+    permutable: bool = True
     built: Mapping[str, Any] = MappingProxyType({})
 
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int] | None:
@@ -85,6 +89,17 @@ class Method:
         """The examples by name, in their order, once before training and where they have names.
 
         For methods that know some of them from elsewhere.
+        """
+
+    def own(self, rows: Tensor | Sequence[Tensor], examples: int) -> None:
+        """Which examples the ledger's rows are, once before training and where they are not all of them in order.
+
+        For methods that know something of each example beforehand.
+
+        Args:
+            rows: (n,) int64 the place in the data set of each row's example, as where several processes share them; or
+                the places of several a row, where batches are remembered as a whole.
+            examples: of the whole data set.
         """
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
@@ -111,6 +126,22 @@ class Method:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state_dict`."""
+
+
+def check_permutable(method: Method) -> None:
+    """Refuse a control that would be the method itself.
+
+    Raises:
+        UserError: the method looks at nothing that could be exchanged.
+    """
+    if not method.permutable:
+        name = method.built.get("method", type(method).__name__)
+        raise UserError(
+            f"{name} has no permuted control: it chooses by nothing that the run remembers of an example, and would "
+            "visit the same ones with their memories exchanged",
+            allowed="permuted with methods that choose by what they remember, as forgetting_curve does",
+            then="shuffle is the control that knows nothing",
+        )
 
 
 def even(steps: int, quota: int, most: int | None = None) -> list[int]:

@@ -157,7 +157,9 @@ class ReviewStream:
 
         Args:
             parts: the batch: tensors of B rows, or lists, tuples and dictionaries of them. One part gives one back.
-            labels: (B,) classes, for balanced stores; the last part where that is a tensor of B integers.
+            labels: (B,) classes, for balanced stores and for methods that look at them; where they are not given, the
+                second of exactly two parts, as of `x, y`, if that is a tensor of B integers. Of more parts none is
+                taken: it might be an index.
 
         Raises:
             UserError: the batch before was not graded; a batch of another form; labels that are missing or too few.
@@ -367,11 +369,11 @@ class ReviewStream:
 
 
 def _labels(tree: Any, count: int) -> Tensor | None:
-    """The last part of a batch, where that looks like classes."""
-    last = tree[-1] if isinstance(tree, list | tuple) and len(tree) > 1 else None
-    if not isinstance(last, Tensor) or last.shape != (count,) or last.is_floating_point() or last.is_complex():
+    """The second of exactly two parts of a batch, where that looks like classes; a third may as well be an index."""
+    second = tree[1] if isinstance(tree, list | tuple) and len(tree) == 2 else None
+    if not isinstance(second, Tensor) or second.shape != (count,) or second.is_floating_point() or second.is_complex():
         return None
-    return _checked(last, count)
+    return _checked(second, count)
 
 
 def _checked(labels: Tensor, count: int) -> Tensor:

@@ -136,7 +136,7 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor, indices: Tensor | N
             done=state.step / state.reviewer.total_steps,
         )
         measured.append(found)
-        return state.reviewer.weigh(found.objective, part).sum() / len(y), found.scores
+        return weigh(found.objective, part).sum() / len(y), found.scores
 
     def gradient() -> Any:  # a tensor: optimisers with a closure take it for the number they name
         state.optimizer.zero_grad(set_to_none=True)
@@ -155,7 +155,9 @@ def update(parts: Parts, state: State, x: Tensor, y: Tensor, indices: Tensor | N
 
     measured: list[Measured] = []
     stepped = True
-    if evaluates_itself(state.optimizer):  # as often as its search wants; the first evaluation counts
+    searches = evaluates_itself(state.optimizer)
+    weigh = decided_once(state.reviewer.weigh) if searches else state.reviewer.weigh
+    if searches:  # as often as it wants; the first evaluation counts
         whole = getattr(state.optimizer, "needs_loss", False)
         with same_draws(y.device) as again:
             loss = torch.as_tensor(state.optimizer.step(again((lambda: share(slice(None))) if whole else gradient)))
@@ -232,6 +234,23 @@ def same_draws(device: torch.device) -> Iterator[Callable[[Callable[[], Any]], C
     yield again
     if after:
         restore_global_generators(after[0], device)
+
+
+def decided_once(weigh: Callable[[Tensor, slice], Tensor]) -> Callable[[Tensor, slice], Tensor]:
+    """Within a step, every evaluation weighs the examples as the first one did, for the same reason.
+
+    A method that decides inside a batch would draw another part of it at every call, and count its losses again.
+    """
+    weights: dict[int | None, Tensor] = {}  # by where the part of the batch begins
+
+    def weighed(losses: Tensor, part: slice) -> Tensor:
+        if part.start not in weights:
+            with torch.enable_grad():  # what is given back is linear in the losses: its slope is what they weigh
+                given = losses.detach().requires_grad_()
+                (weights[part.start],) = torch.autograd.grad(weigh(given, part).sum(), given)
+        return losses * weights[part.start]
+
+    return weighed
 
 
 def looked_at(state: State, machine: Machine) -> bool:

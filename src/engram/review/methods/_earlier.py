@@ -33,7 +33,8 @@ class Scored(Subset):
 
     Where the examples have names, as in `engram train`, they are found by them: another seed holds out others for
     validation, and the same place is another example then. Those that the earlier run did not have are kept. Without
-    names they are taken by place, and their labels have to be the same.
+    names they are taken by place, and their labels have to be the same. Of several processes, each takes the scores of
+    its own examples, and keeps its own share of them.
     """
 
     def __init__(self, *, name: str, path: str, scores: Tensor, keep: float) -> None:
@@ -54,12 +55,28 @@ class Scored(Subset):
             )
         self.scores = torch.where(places >= 0, self.scores[places], torch.inf)
 
+    def own(self, rows: Tensor | Sequence[Tensor], examples: int) -> None:
+        if not isinstance(rows, Tensor):
+            raise UserError(
+                f"{self.name}: {self.path} is of single examples, and knows no batch as a whole", then="unit='example'"
+            )
+        if len(self.scores) == examples:
+            self.scores = self.scores[rows]
+            self.labels = None if self.labels is None else self.labels[rows]
+        elif self.names is not None:  # one process's own part was exported by places, as names
+            self.meet([str(row) for row in rows.tolist()])
+        else:
+            raise self._of_another(examples)
+
+    def _of_another(self, examples: int) -> UserError:
+        return UserError(
+            f"{self.name}: {self.path} is of {len(self.scores):,} examples, the data set has {examples:,}",
+            allowed="the ledger of the same data set",
+        )
+
     def pick(self, examples: int, number: int, moment: Moment) -> Tensor:
         if examples != len(self.scores):
-            raise UserError(
-                f"{self.name}: {self.path} is of {len(self.scores):,} examples, the data set has {examples:,}",
-                allowed="the ledger of the same data set",
-            )
+            raise self._of_another(examples)
         before, now = self.labels, moment.labels
         if before is not None and now is not None and before.tolist() != now.tolist():  # whatever their types
             raise UserError(

@@ -19,6 +19,8 @@ class Subset(Method):
         kept: (N,) whether an example belongs to it.
     """
 
+    permutable = False  # the part is chosen before anything was seen
+
     def __init__(self, *, share: float) -> None:
         self.share = self.least_share = share
         self.kept = torch.zeros(0, dtype=torch.bool)

@@ -20,6 +20,8 @@ from engram.review.methods._rounds import everything
 class DynamicRandom(Method):
     """See the module."""
 
+    permutable = False
+
     def __init__(self, *, share: float) -> None:
         self.share = self.least_share = share
 

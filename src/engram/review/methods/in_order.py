@@ -20,6 +20,8 @@ from engram.review.method import Method, Moment, Round, whole_passes
 class InOrder(Method):
     """0, 1, 2 and so on, round after round; of a part of a round, those visited least, the first of them."""
 
+    permutable = False  # the counts of visits say where it stands, and nothing of an example
+
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int]:
         return whole_passes(steps_per_pass, total_steps)
 

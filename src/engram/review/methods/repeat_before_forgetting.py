@@ -12,7 +12,7 @@ gives the accuracies a of the recalled examples after one round: with f^-1 the i
 
     tau = sum f^-1(a) / sum x,   or of x^2 for the gaussian and the quadratic
 
-The last pass visits everything.
+The last pass visits everything; the round before it is cut, or filled up, to end where it begins.
 
 Helps, as published, by 34 to 50 % of the data an epoch and 2.9 to 4.8 times less time on text and CIFAR-10; that
 count leaves out a validation pass each epoch. Hurts by starving the bulk: in small runs of ours on MNIST (cosine, eta
@@ -66,9 +66,17 @@ class RepeatBeforeForgetting(Method):
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         self.due = grown(self.due.to(ledger.device), len(ledger), 0)
-        if moment.left <= len(ledger):
+        batch, examples = moment.batch_size, len(ledger)
+        room = moment.left - examples // batch * batch  # visits before the last pass
+        if room <= 0:
             return everything(ledger, moment)
-        return Round(soonest(self.due - self.round, least_of(self.least_share, ledger, moment), moment))
+        wait, least = self.due - self.round, least_of(self.least_share, ledger, moment)
+        chosen = soonest(wait, least, moment)
+        if room - -(-len(chosen) // batch) * batch >= least:
+            return Round(chosen)
+        # the rest would be too little for a round: it belongs to this one, or takes what it needs from it
+        number = room if room <= examples else room - -(-least // batch) * batch
+        return Round(soonest(wait, number, moment)[:number])
 
     def fold(self, observed: Observed, ledger: Ledger) -> None:
         self.due = grown(self.due.to(ledger.device), len(ledger), 0)

@@ -35,6 +35,8 @@ class RS2(Method):
         known: how many examples there were at the last round.
     """
 
+    permutable = False
+
     def __init__(self, *, share: float, replacement: bool) -> None:
         self.share, self.replacement = share, replacement
         self.least_share = share

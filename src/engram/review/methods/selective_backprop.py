@@ -8,8 +8,8 @@ where CDF(loss) is the share of the last `history` losses that are smaller (equa
 + beta) of the examples take part. Those that do weigh alike, the others 0, with a mean of 1 over the batch: the step
 is the mean over those that take part. If none does, the hardest one does.
 
-`form="rank"` is the form of the Composer library: in a part of the run (from `start` to `end`), and there in all but
-every `interrupt`-th step, exactly `keep` of a batch are drawn without replacement, with chances that go by the rank
+`form="rank"` is the form of the Composer library: in a part of the run's steps (from `start` to `end`), and there in
+all but every `interrupt`-th, exactly `keep` of a batch are drawn without replacement, with chances that go by the rank
 of the loss, ((rank + 1/2) / B)^(1 / keep - 1).
 
 The price is charged: a run has as many steps as its epochs pay for. With a full visit (forward and backward) as 1,
@@ -26,7 +26,9 @@ In the paper: beta by the wanted selectivity (1 for a half, 2 for a third), and 
 examples from several forward passes. Where we differ: a step is one looked-at batch, so that its selected examples
 are fewer; this program also runs the backward pass with weights of 0, so that the charge is what the method would
 cost and not what it does cost here; Composer's second forward pass in training mode, which moves batch normalisation
-twice, is not copied. In Composer: keep 0.5, start 0.5, end 0.9, interrupt 2.
+twice, is not copied. In Composer: keep 0.5, start 0.5, end 0.9, interrupt 2; a run whose length is given in epochs
+enters and leaves its part between epochs, and every epoch alternates anew. Here both go by the steps of the run, so
+that what is charged is looked at within a step, also in a run of one epoch.
 
 Jiang et al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers", section 3.
 """
@@ -54,6 +56,8 @@ class SelectiveBackprop(Method):
         forwards: forward passes of an example that takes part.
         active: share of the steps that look before they learn.
     """
+
+    permutable = False  # a batch's own losses are all that it looks at
 
     def __init__(self, *, keep: float, forwards: int, active: float) -> None:
         self.keep = keep
@@ -98,24 +102,33 @@ class ByRank(SelectiveBackprop):
     """Composer's form.
 
     Attributes:
-        spent: share of the visits made when the round began.
-        step: steps of the round so far.
+        steps: of the whole run.
+        begun: of these, made before the round began.
+        batch_size: examples a step.
+        seen: examples weighed since; the gradient of a batch may be gathered in parts.
     """
 
     def __init__(self, *, keep: float, start: float, end: float, interrupt: int, forwards: int) -> None:
         alternating = 1.0 - 1.0 / interrupt if interrupt else 1.0
         super().__init__(keep=keep, forwards=forwards, active=max(0.0, end - start) * alternating)
         self.start, self.end, self.interrupt = start, end, interrupt
-        self.spent, self.step = 0.0, 0
+        self.steps, self.begun, self.batch_size, self.seen = 1, 0, 1, 0
 
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
-        self.spent, self.step = moment.spent, 0
+        left = moment.left / moment.batch_size
+        self.steps = round(left / (1.0 - moment.spent))
+        self.begun, self.batch_size, self.seen = self.steps - round(left), moment.batch_size, 0
         return super().choose(ledger, moment)
 
+    def looks(self, step: int) -> bool:
+        """Whether that step of the run, counted from 0, looks before it learns."""
+        interrupted = self.interrupt > 0 and (step + 1) % self.interrupt == 0
+        return not interrupted and self.start <= step / self.steps < self.end
+
     def weigh(self, losses: Tensor, rng: torch.Generator) -> Tensor | None:
-        self.step += 1
-        interrupted = self.interrupt > 0 and self.step % self.interrupt == 0
-        if interrupted or not self.start <= self.spent < self.end:
+        step = self.begun + self.seen // self.batch_size
+        self.seen += len(losses)
+        if not self.looks(step):
             return None
         places = torch.arange(len(losses), dtype=torch.float64)
         chances = ((places + 0.5) / len(losses)) ** (1.0 / self.keep - 1.0)
@@ -126,10 +139,11 @@ class ByRank(SelectiveBackprop):
         return weights
 
     def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent, "step": self.step}
+        return {"steps": self.steps, "begun": self.begun, "batch_size": self.batch_size, "seen": self.seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.spent, self.step = float(state["spent"]), int(state["step"])
+        self.steps, self.begun = int(state["steps"]), int(state["begun"])
+        self.batch_size, self.seen = int(state["batch_size"]), int(state["seen"])
 
 
 def distribution(losses: Tensor, history: Tensor) -> Tensor:
@@ -162,8 +176,8 @@ def selective_backprop(
         beta: the paper's exponent; 1 / (1 + beta) of the examples take part.
         history: losses that an example's is compared with.
         keep: share of a batch that takes part in the rank form.
-        start: share of the visits after which the rank form begins.
-        end: share of the visits after which it ends.
+        start: share of the steps after which the rank form begins.
+        end: share of the steps after which it ends.
         interrupt: one in so many steps of the rank form is an ordinary one; 0 for none.
         forwards: forward passes that an example which takes part is charged for, 1 or 2.
     """

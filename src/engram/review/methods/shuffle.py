@@ -15,6 +15,8 @@ from engram.review.method import Method, Moment, Round, whole_passes
 class Shuffle(Method):
     """A permutation a round."""
 
+    permutable = False
+
     def plan(self, steps_per_pass: int, total_steps: int) -> list[int]:
         return whole_passes(steps_per_pass, total_steps)
 

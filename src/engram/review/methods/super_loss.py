@@ -41,6 +41,8 @@ class SuperLoss(Method):
         average: the running average of the loss; none before the first batch.
     """
 
+    permutable = False  # a batch's own losses are all that it looks at
+
     def __init__(self, *, strictness: float, threshold: float | None, memory: float, rescale: str) -> None:
         self.strictness, self.threshold, self.remembered, self.rescale = strictness, threshold, memory, rescale
         self.average: Tensor | None = None

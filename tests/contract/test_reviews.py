@@ -289,7 +289,6 @@ def test_its_permuted_control_is_another_method_or_is_refused(name, settings, fo
     assert len(str(caught.value).splitlines()) <= 5
 
 
-@pytest.mark.xfail(strict=True, reason="until reviewer.py checks it: remove this mark with that line")
 def test_a_reviewer_refuses_a_control_that_would_be_the_method_itself(folder):
     review("forgetting_curve", {}, folder, permuted=True)
     with pytest.raises(UserError, match="super_loss has no permuted control"):

@@ -311,6 +311,13 @@ def test_the_ledger_of_tensors_with_other_labels_is_refused():
         ReviewLoader(TensorDataset(x, y.flip(0)), batch_size=2, epochs=1).load_state_dict(saved)
 
 
+def test_what_compares_the_examples_of_a_batch_is_refused_where_batches_are_the_units():
+    with pytest.raises(UserError, match="compares the losses of a batch"):
+        ReviewLoader(Numbers(16), batch_size=4, epochs=2, unit="batch", measure="relative")
+    with pytest.raises(UserError, match="selective_backprop leaves out examples of a batch"):
+        ReviewLoader(Numbers(16), batch_size=4, epochs=2, unit="batch", method="selective_backprop")
+
+
 def test_the_state_of_bundled_batches_is_not_one_of_single_examples():
     saved = ReviewLoader(Numbers(16), batch_size=4, epochs=2, unit="batch").state_dict()
     with pytest.raises(UserError, match="its unit is 'batch', not 'example'"):

@@ -189,7 +189,6 @@ def test_the_ledger_of_one_process_is_found_by_the_places_it_names(tmp_path):
     assert method.scores.tolist() == pytest.approx([0.9 * 2**0.5, torch.inf, 0.2 * 2**0.5], rel=1e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="until sampler.py tells its method the rows: remove this mark with that line")
 def test_a_sampler_gives_the_method_its_own_part(tmp_path):
     path = written(tmp_path, recall=[(7 * index % 40) / 40 for index in range(40)])
     for rank in range(2):

@@ -34,7 +34,7 @@ from engram.review.epochs import Epochs
 from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, Observed
 from engram.review.memory import Record
-from engram.review.method import Method, Moment, Round, stretched
+from engram.review.method import Method, Moment, Round, check_permutable, stretched
 
 CLOCKS = ("updates", "steps", "visits")
 
@@ -90,6 +90,8 @@ class Reviewer:
         switch("review", "permuted", permuted)
         switch("review", "drop_last", drop_last)
         check_course(examples, batch_size, epochs)
+        if permuted:
+            check_permutable(method)
         self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
         self.agree = agree

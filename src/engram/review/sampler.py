@@ -101,6 +101,10 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             measure=measure,
             permuted=permuted,
         )
+        if unit == "batch":
+            _check_bundled(self.reviewer)
+        if (rows := self.shard if self.bundles is None else self.bundles) is not None:
+            self.reviewer.method.own(rows, examples)
         if self.reviewer.planned is None:
             self.reviewer.agree = _fewest_of_all(self.world)
         self.handed = 0  # batches of the round that were handed out since the last pass began
@@ -277,6 +281,21 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
     if not 0 <= rank < world:
         raise UserError(f"there is no process {rank} of {world}", allowed=f"0 to {world - 1}")
     return rank, world
+
+
+def _check_bundled(reviewer: Reviewer) -> None:
+    """Refuse what compares the examples of a batch, where a batch is one."""
+    if reviewer.measure == "relative":
+        raise UserError(
+            "measure 'relative' compares the losses of a batch, and with unit='batch' there is one",
+            allowed="probability, correct",
+        )
+    if reviewer.method.charge != 1:
+        name = reviewer.method.built.get("method", type(reviewer.method).__name__)
+        raise UserError(
+            f"{name} leaves out examples of a batch, and with unit='batch' a batch is one",
+            then="unit='example'",
+        )
 
 
 def _fewest_of_all(world: int) -> Callable[[int], int] | None:

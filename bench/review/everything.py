@@ -85,8 +85,11 @@ run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forge
 run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
 run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-three --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-three --budgets 0.5 0.25 0.75 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-three --budgets 1.0 --only shuffle infobatch forgetting_curve auto --controls permuted
+run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.5 \
+--only shuffle infobatch forgetting_curve auto --controls permuted
+run.py decide cifar10-three-wide --tuned cifar10-three --budgets 1.0 --only shuffle auto --controls
 run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "rate 3" "floor 0.25" "exponent 1" \
 "window 0.25" "save auto, rate 3"
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp

@@ -15,6 +15,7 @@ from engram.study.statistics import paired
 TASKS = {
     "mnist": "MNIST, LeNet-5",
     "cifar10-three": "3 classes of CIFAR-10, ResNet-20",
+    "cifar10-three-wide": "3 classes of CIFAR-10, wide ResNet-10-2",
     "cifar10-16-rates": "CIFAR-10, ResNet-20",
     "cifar10-lenet-tail": "CIFAR-10 with a long tail, LeNet-5",
     "cifar10-lenet": "CIFAR-10, LeNet-5",

@@ -276,7 +276,7 @@ def test_its_permuted_control_is_another_method_or_is_refused(name, settings, fo
     def visits(permuted: bool) -> list[Batches]:
         reviewer = review(name, settings, folder, epochs=6.0)
         if permuted:
-            reviewer.permutation = reviewer._permuted(60)  # also where a reviewer refuses to be made so
+            reviewer.permutation = reviewer.exchanged(60)  # also where a reviewer refuses to be made so
         return drive(reviewer)[0]
 
     method = made(name, settings, 60, folder)

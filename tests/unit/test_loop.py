@@ -281,12 +281,13 @@ def test_a_review_changes_what_is_visited_and_weighs_it():
     assert by_hand is not None
 
 
-def test_of_a_mixed_picture_the_answer_counts_in_the_shares_of_its_labels():
-    def mix(x, rng, dtype):
-        partner = torch.arange(len(x)).roll(1)
-        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
-        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
+def mix(x, rng, dtype):
+    partner = torch.arange(len(x)).roll(1)
+    share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
+    return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
 
+
+def test_of_a_mixed_picture_the_answer_counts_in_the_shares_of_its_labels():
     parts, state = run(epochs=1, augment=mix)
     before = net()
     next(loop.train(parts, state))
@@ -300,11 +301,6 @@ def test_of_a_mixed_picture_the_answer_counts_in_the_shares_of_its_labels():
 
 
 def test_where_answers_are_what_is_remembered_those_of_a_mixed_picture_are_of_its_larger_part():
-    def mix(x, rng, dtype):
-        partner = torch.arange(len(x)).roll(1)
-        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
-        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
-
     parts, state = run(epochs=1, augment=mix)
     state.reviewer.measure = "correct"
     before = net()
@@ -318,11 +314,6 @@ def test_where_answers_are_what_is_remembered_those_of_a_mixed_picture_are_of_it
 
 
 def test_of_a_mixed_picture_the_larger_part_is_remembered():
-    def mix(x, rng, dtype):
-        partner = torch.arange(len(x)).roll(1)
-        share = torch.tensor([0.9, 0.2, 0.9, 0.2, 0.9, 0.2])
-        return Batch(share[:, None] * x + (1 - share)[:, None] * x[partner], partner, share)
-
     parts, state = run(epochs=1, augment=mix)
     before = net()
     next(loop.train(parts, state))

@@ -391,7 +391,8 @@ def test_labels_may_be_of_any_whole_type(dtype):
 @pytest.mark.parametrize(
     ("saved", "loaded", "says"),
     [
-        ({"save": 0.5}, {"save": "auto"}, "its built is"),
+        ({"save": 0.5}, {"save": "auto"}, "its save is 0.5, not 'auto'"),
+        ({"save": 0.5}, {"save": 0.8}, "its save is 0.5, not 0.8"),
         ({"memory": "power_law"}, {"memory": "fsrs"}, "its memory is 'power_law', not 'fsrs'"),
     ],
 )

@@ -15,7 +15,6 @@ lower than it has been: a network that moves less forgets less. The highest rate
 while the rate rises, in a warm-up, every step counts whole.
 """
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from engram.errors import UserError, nearest
 from engram.grammar import switch
-from engram.review import recall
+from engram.review import recall, reviewer_state
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
 from engram.review.epochs import Epochs
@@ -98,7 +97,7 @@ class Reviewer:
         self.labels = as_labels(labels, examples)
         self.ledger = Ledger(examples)
         self.begun_with = examples
-        self.permutation = self._permuted(examples) if permuted else None
+        self.permutation = self.exchanged(examples) if permuted else None
         # decided once: a schedule of the learning rate is laid over it, also where examples come during the run
         self.total_steps = max(1, round(epochs * self.steps_per_pass / method.charge))
         self.planned = method.plan(self.steps_per_pass, self.total_steps)
@@ -429,51 +428,16 @@ class Reviewer:
             self.planned = [*self.planned[:begun], *coming]
         self.labels = labels
         if self.permutation is not None:
-            self.permutation = self._permuted(examples)
+            self.permutation = self.exchanged(examples)
 
-    def _permuted(self, examples: int) -> Tensor:
+    def exchanged(self, examples: int) -> Tensor:
         """(N,) whose row each example shows: those of the beginning are exchanged, what came since shows its own."""
         first = torch.randperm(self.begun_with, generator=generator(self.seed, PERMUTATION))
         return torch.cat([first, torch.arange(self.begun_with, examples)])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, also in the middle of a round: tensors, numbers and text."""
-        pending = None
-        if self.pending:
-            observed = self.observed()
-            lengths = torch.tensor([len(row[0]) for row in self.pending])
-            clocks = torch.tensor([row[3] for row in self.pending], dtype=torch.float64)
-            pending = {
-                "indices": observed.indices,
-                "losses": observed.losses,
-                "grades": observed.grades,
-                "lengths": lengths,
-                "clocks": clocks,
-                "batches": torch.tensor([row[4] for row in self.pending]),
-            }
-        return {
-            "settings": self._settings(),
-            "begun_with": self.begun_with,
-            "ledger": self.ledger.state_dict(),
-            "method": dict(self.method.state_dict()),
-            "memory": {} if self.method.memory is None else dict(self.method.memory.state_dict()),
-            "epochs": self.epochs,
-            "total_steps": self.total_steps,
-            "planned": self.planned,
-            "round": self.round,
-            "steps": self.steps,
-            "position": self.position,
-            "clock": self.clock,
-            "highest_lr": self.highest_lr,
-            "order": self.order.to(torch.int32),
-            "weights": self.weights,
-            "rng": self.rng.get_state(),
-            "pending": pending,
-            "history": [dict(row) for row in self.history],
-            "link": self.link.state_dict(),
-            "seen": self.seen.state_dict(),
-            "tally": self.tally.clone(),
-        }
+        return reviewer_state.save(self)
 
     def load_state_dict(self, state: Mapping[str, Any], *, grown: bool = False) -> None:
         """The reverse of `state_dict`.
@@ -484,85 +448,8 @@ class Reviewer:
         Raises:
             UserError: the state of another review; this one stays as it was.
         """
-        self._check_settings(state.get("settings", {}), grown)
-        kept = dict(vars(self))
-        parts = [self.method] if self.method.memory is None else [self.method, self.method.memory]
-        states = [copy.deepcopy(dict(part.state_dict())) for part in parts]
-        try:
-            self._load(state)
-        except Exception as error:
-            vars(self).update(kept)
-            for part, own in zip(parts, states, strict=True):
-                part.load_state_dict(own)
-            if isinstance(error, KeyError):
-                raise UserError(f"this is no whole state of a review: it has no {error.args[0]!r}") from None
-            raise
-
-    def _check_settings(self, saved: Mapping[str, Any], grown: bool) -> None:
-        """Refuse the state of another review."""
-        for name, value in self._settings().items():
-            was = saved.get(name)
-            if was == value or (name in SAID_LATER and was is None):
-                continue
-            if grown and name == "examples" and was is not None and was < value:
-                continue
-            raise UserError(
-                f"this is the state of another review: its {name} is {was!r}, not {value!r}",
-                then="go on with the settings it was begun with",
-            )
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        """Take a state over; what it replaces is replaced whole, so that the caller can put it back."""
-        now, before = len(self), int(state["settings"]["examples"])
-        ledger, link, rng, seen = Ledger(before, self.ledger.device), Link(), torch.Generator(), Epochs(before)
-        ledger.load_state_dict(state["ledger"])
-        link.load_state_dict(state["link"])
-        rng.set_state(state["rng"].cpu())
-        seen.load_state_dict(state.get("seen", {}))
-        self.ledger, self.link, self.rng, self.seen = ledger, link, rng, seen
-        self.begun_with = int(state.get("begun_with", before))
-        if self.permutation is not None:
-            self.permutation = self._permuted(before)
-        self.method.load_state_dict(state["method"])
-        if self.method.memory is not None:
-            self.method.memory.load_state_dict(state["memory"])
-        if state["epochs"] == self.epochs:  # otherwise the run was made longer or shorter, and is planned anew
-            self.total_steps, self.planned = int(state["total_steps"]), state["planned"]
-        self.round, self.steps, self.position = int(state["round"]), int(state["steps"]), int(state["position"])
-        self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
-        self.order = state["order"].to("cpu", torch.int64)
-        self.weights = None if state["weights"] is None else state["weights"].cpu()
-        self.history = [dict(row) for row in state["history"]]
-        self.tally = state["tally"].cpu().clone()
-        self.pending = []
-        if (pending := state["pending"]) is not None:
-            lengths = pending["lengths"].tolist()
-            parts = zip(
-                pending["indices"].split(lengths),
-                pending["losses"].split(lengths),
-                pending["grades"].split(lengths),
-                pending["clocks"].tolist(),
-                pending["batches"].tolist(),
-                strict=True,
-            )
-            self.pending = list(parts)
-        if before < now:
-            self.grow(now, self.labels)
-
-    def _settings(self) -> dict[str, Any]:
-        """What must be the same for a state to fit."""
-        return {
-            "examples": len(self),
-            "method": type(self.method).__name__,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "drop_last": self.drop_last,
-            "permuted": self.permutation is not None,
-            "clock": self.kind_of_clock,
-            "measure": self.measure,
-            "memory": None if self.method.memory is None else self.method.memory.name,
-            "built": {name: _told(value) for name, value in self.method.built.items()},
-        }
+        reviewer_state.check(self, state, grown)
+        reviewer_state.load(self, state)
 
 
 def _once_a_batch(observed: Observed, examples: int) -> Observed:
@@ -592,13 +479,6 @@ def check_course(examples: int, batch_size: int, epochs: float) -> None:
         raise UserError(f"nothing to review: {examples} examples")
 
 
-def _told(setting: Any) -> str:
-    """A setting as text that is the same for 1 and 1.0."""
-    number = isinstance(setting, (int, float)) and not isinstance(setting, bool)
-    return repr(float(setting) if number else setting)
-
-
-SAID_LATER = ("clock", "measure", "memory", "built")  # settings that states of earlier versions do not tell
 PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control
 DELAYS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # clock units: where retention is counted
 

@@ -341,7 +341,9 @@ def test_what_cannot_be_reviewed_is_refused():
     for batch_size in (0, None, "4", True, 2.5):
         with pytest.raises(UserError, match="batch_size is"):
             made(batch_size=batch_size)
-    assert made(batch_size=np.int64(4), epochs=np.float32(2)).total_steps == 10
+    of_numpy = made(batch_size=np.int64(4), epochs=np.float32(2))
+    assert of_numpy.total_steps == 10
+    made(batch_size=4, epochs=2).load_state_dict(of_numpy.state_dict())
 
 
 def test_what_is_no_batch_of_losses_is_refused_and_nothing_is_recorded():

@@ -91,7 +91,8 @@ class Reviewer:
         check_course(examples, batch_size, epochs)
         if permuted:
             check_permutable(method)
-        self.method, self.batch_size, self.epochs, self.seed = method, min(batch_size, examples), epochs, seed
+        self.method, self.batch_size, self.epochs = method, min(int(batch_size), examples), float(epochs)
+        self.seed = seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
         self.agree = agree
         self.labels = as_labels(labels, examples)

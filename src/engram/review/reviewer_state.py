@@ -92,14 +92,13 @@ def check(reviewer: "Reviewer", state: Mapping[str, Any], grown: bool) -> None:
         grown: it may be of fewer examples.
     """
     saved, now = dict(state.get("settings", {})), settings(reviewer)
-    asked = [name for name in now if name not in SAID_LATER or saved.get(name) is not None]
-    pairs = [(name, saved.get(name), now[name]) for name in asked if name != "built"]
-    if "built" in asked:
-        pairs += [(name, saved["built"].get(name), value) for name, value in now["built"].items()]
+    pairs = [(name, saved.get(name), value) for name, value in now.items() if name != "built"]
+    pairs = [(name, *map(repr, two)) for name, *two in pairs if not (two[0] is None and name in SAID_LATER)]
+    if "built" in saved:
+        pairs += [(name, str(saved["built"].get(name)), value) for name, value in now["built"].items()]
+    more = grown and 0 < saved.get("examples", 0) < now["examples"]
     for name, was, value in pairs:
-        more = grown and name == "examples" and was is not None and was < value
-        if was != value and not more:
-            was, value = (one if name in now["built"] else repr(one) for one in (was, value))
+        if was != value and not (more and name == "examples"):
             raise UserError(
                 f"this is the state of another review: its {name} is {was}, not {value}",
                 then="go on with the settings it was begun with",

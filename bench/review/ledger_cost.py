@@ -63,10 +63,10 @@ def measure(examples: int, step, log) -> dict[str, float]:
         rows["grade"].append(seconds(lambda: reviewer.observe(losses, lr=0.1), 200))
         # the rest of the round as if its batches had been graded one by one
         waiting = reviewer.order[reviewer.position * BATCH :]
-        steps = max(1, len(waiting) // BATCH)
+        whole = -(-len(reviewer.order) // BATCH)
         reviewer.pending.append((waiting, torch.rand(len(waiting)), torch.rand(len(waiting)), reviewer.clock, 0))
-        reviewer.position = len(reviewer.order) // BATCH + 1
-        reviewer.steps += steps
+        reviewer.steps += whole - reviewer.position
+        reviewer.position = whole
         reviewer.clock += len(waiting) / examples
         rows["round"].append(seconds(reviewer.fold) + seconds(reviewer.batches))
         log(f"  round {number + 1} of {ROUNDS}: {', '.join(f'{key} {value[-1]:.4g} s' for key, value in rows.items())}")

@@ -295,6 +295,20 @@ def test_the_ledger_of_other_examples_is_refused_where_they_lie_open():
     ReviewLoader(pairs, batch_size=4, epochs=2).load_state_dict(saved)
 
 
+def test_a_state_is_saved_whatever_lies_open_and_nothing_is_asked_for_an_example():
+    class Drawing(list):
+        def __getitem__(self, index):
+            raise AssertionError("asked")
+
+    odd = [
+        torch.eye(2).to_sparse(), torch.complex(torch.ones(2), torch.ones(2)).conj(), {"x": 1}, "a", None, b"b",
+        torch.zeros(()), torch.tensor([True]), object(), (1, (2.5, [3])),
+    ]  # fmt: skip
+    for data in (odd, tuple(odd), Drawing([1, 2])):
+        loader = ReviewLoader(data, batch_size=1, epochs=1)
+        loader.load_state_dict(loader.state_dict())
+
+
 def test_another_type_of_data_set_is_another_data_set():
     class Others(Numbers):
         pass

@@ -53,7 +53,7 @@ def _held(dataset: Any) -> Callable[[int], Any] | None:
             return None if part is None else part(index - (ends[which - 1] if which else 0))
 
         return of_part
-    if isinstance(dataset, (list, tuple)):
+    if getattr(type(dataset), "__getitem__", None) in (list.__getitem__, tuple.__getitem__):  # one's own may draw
         return lambda index: dataset[index]
     for name in KEPT:
         kept = getattr(dataset, name, None)
@@ -64,8 +64,8 @@ def _held(dataset: Any) -> Callable[[int], Any] | None:
 
 def _take(update: Callable[[bytes], None], value: Any) -> None:
     """One value after the other, each with its kind, so that no two values look alike."""
-    if isinstance(value, Tensor):
-        flat = value.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
+    if isinstance(value, Tensor) and value.layout is torch.strided:
+        flat = value.detach().cpu().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
         update(f"{value.dtype}{tuple(value.shape)}".encode() + flat.numpy().tobytes())
     elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
         update(f"{value.dtype}{value.shape}".encode() + value.tobytes())

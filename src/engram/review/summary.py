@@ -180,9 +180,8 @@ def epochs(
     >>> [(row["whole"], row["least"], row["most"]) for row in epochs(rows[1:], 6)]
     [(1.0, 0.5, 1.0), (0.3333333333333333, 0.5, 0.5)]
     """
-    parts: dict[
-        int, list[tuple[float, float]]
-    ] = {}  # by epoch: steps and share of the examples of each part of a round
+    # by epoch: steps and share of the examples of each part of a round
+    parts: dict[int, list[tuple[float, float]]] = {}
     begin = 0.0
     for row in history:
         for epoch in range(int(begin // steps_per_pass), math.ceil(row["steps"] / steps_per_pass)):

@@ -32,6 +32,26 @@ def test_a_folder_is_held_and_let_go(tmp_path):
     RunFolder.open(tmp_path / "run").release()
 
 
+def test_a_data_worker_that_outlives_its_run_does_not_hold_the_folder(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", build({}))
+    begun, told = os.pipe()
+    over, tell = os.pipe()
+    worker = os.fork()
+    if worker == 0:  # goes on after the run has ended, as a worker does that has not noticed yet
+        os.close(tell)
+        os.write(told, b"1")
+        os.read(over, 1)
+        os._exit(0)
+    os.close(over)
+    os.read(begun, 1)
+    with pytest.raises(UserError, match="in use"):  # the fork has let go, the run has not
+        RunFolder.open(tmp_path / "run")
+    folder.release()
+    RunFolder.open(tmp_path / "run").release()
+    os.close(tell)
+    os.waitpid(worker, 0)
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

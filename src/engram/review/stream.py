@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
+from engram.grammar import switch
 from engram.review import recall, stream_methods, stream_tree
 from engram.review.ledger import COLUMNS, Ledger, Observed
 from engram.review.memory import Record
@@ -83,7 +84,8 @@ class ReviewStream:
         clock: now, in clock units.
 
     Raises:
-        UserError: a method, store or setting that does not exist.
+        UserError: a method, store or setting that does not exist, or a permuted control that would be the method
+            itself.
 
     >>> stream = ReviewStream(capacity=4, method="uniform")
     >>> for x in torch.arange(12.0).split(2):
@@ -113,6 +115,7 @@ class ReviewStream:
         if clock not in CLOCKS:
             raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
         recall.check_measure(measure)
+        switch("stream", "permuted", permuted)
         if not 0 <= review < 1:
             raise UserError(f"review cannot be {review}", allowed="a share of the batch: 0 up to 1, 1 excluded")
         if unit is not None and not unit > 0:
@@ -120,6 +123,8 @@ class ReviewStream:
         if not isinstance(method, str) and settings:
             raise UserError(f"{', '.join(settings)}: settings are for methods that are given by name")
         self.method = stream_methods.build(method, settings) if isinstance(method, str) else method
+        if permuted:
+            stream_methods.check_permutable(self.method)
         self.needs_labels = bool(balanced)
         balanced = store == "ring" if balanced is None else balanced
         self.store = Store(capacity, kind=store, balanced=balanced, device=device)

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engram import switches
 from engram.errors import UserError, nearest, unknown
 from engram.grammar import number
 from engram.review import memory as memories
@@ -70,10 +71,12 @@ class StreamMethod:
     Attributes:
         memory: keeps strength and difficulty in the ledger; none where they are not used.
         reviews: whether it ever reviews.
+        permutable: whether it looks at anything that the rows of other examples would change.
     """
 
     memory: Memory | None = None
     reviews: bool = True
+    permutable: bool = True
 
     def choose(self, held: Held) -> Tensor:
         """(quota,) int64 rows of what is held, all different."""
@@ -93,6 +96,7 @@ class NoReview(StreamMethod):
     """New examples alone."""
 
     reviews = False
+    permutable = False
 
 
 class Recent(StreamMethod):
@@ -104,6 +108,8 @@ class Recent(StreamMethod):
 
 class Uniform(StreamMethod):
     """Any, alike."""
+
+    permutable = False
 
     def choose(self, held: Held) -> Tensor:
         return torch.randperm(len(held.ledger), generator=held.rng)[: held.quota]
@@ -217,12 +223,26 @@ def build(name: str, settings: Mapping[str, Any] | None = None) -> StreamMethod:
     if name not in METHODS:
         raise unknown("method of a stream", name, METHODS)
     built = METHODS[name]
-    known = list(inspect.signature(built).parameters) if "__init__" in vars(built) else []
-    for word in settings or {}:
+    known = inspect.signature(built).parameters if "__init__" in vars(built) else {}
+    for word, value in (settings or {}).items():
         if word not in known:
             raise UserError(
                 f"a stream reviewed by {name!r} has no setting {word!r}",
                 allowed=", ".join(known) or "none",
                 nearest=nearest(word, known),
             )
+        switches.check(name, known[word], value)
     return built(**(settings or {}))
+
+
+def check_permutable(method: StreamMethod) -> None:
+    """Refuse a control that would be the method itself.
+
+    Raises:
+        UserError: the method looks at nothing that could be exchanged.
+    """
+    if not method.permutable:
+        raise UserError(
+            f"{type(method).__name__} has no permuted control: it chooses by nothing that is remembered of an example",
+            allowed="permuted with methods that choose by what they remember, as forgetting_curve does",
+        )

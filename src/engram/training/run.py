@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import time
+import weakref
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +102,7 @@ class RunFolder:
             ) from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, str(os.getpid()).encode())
+        _held.add(self)
 
     def discard(self) -> None:
         """Take back what `create` made, when nothing could be assembled from the recipe."""
@@ -185,3 +187,18 @@ def unwritable(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return UserError(f"{path} cannot be written: {error.strerror}", then="give another folder with --output")
     return UserError(f"{path} cannot be used: {error.strerror or error}", then="give another folder with --output")
+
+
+_held: "weakref.WeakSet[RunFolder]" = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked process: a data worker that outlives a killed run would hold its folder for seconds more."""
+    for folder in list(_held):
+        if folder._lock is not None:
+            os.close(folder._lock)
+            folder._lock = None
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_let_go)

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,22 @@ def write(workload: Workload, results: dict[str, Any]) -> None:
 
 
 def base(workload: Workload, chosen: argparse.Namespace) -> dict[str, Any]:
-    """What all runs of a workload have in common."""
+    """What all runs of a workload have in common; they learn from the whole training split and are judged by test."""
+    return {**alike(workload, chosen, workload.make), "data.validation": 0.0}
+
+
+def trials(workload: Workload, chosen: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What all trials of a workload have in common, none of which looks at test data, and the split that judges them."""
+    if workload.tuned_on is not None:  # its test split is training images that nobody trains on
+        return {**alike(workload, chosen, workload.tuned_on), "data.validation": 0.0}, "test"
+    return {**alike(workload, chosen, workload.make), "data.validation": 0.1}, "validation"
+
+
+def alike(workload: Workload, chosen: argparse.Namespace, make: Callable[[Path, Path], Path]) -> dict[str, Any]:
+    """The data that `make` builds, and the workload's own settings."""
     cache = Path(chosen.cache)
     cache.mkdir(parents=True, exist_ok=True)
-    data = workload.make(Path(chosen.data), cache)
+    data = make(Path(chosen.data), cache)
     return {"data": str(data), "schedule": "one_cycle", "save_every": 1e9, **workload.settings}
 
 
@@ -121,7 +134,8 @@ def tune(chosen: argparse.Namespace) -> None:
     results = read(workload)
     if chosen.further:
         results["trials"] |= read(WORKLOADS[chosen.tuned])["trials"]
-    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": TUNED_AT * workload.epochs}
+    common, split = trials(workload, chosen)
+    common["epochs"] = TUNED_AT * workload.epochs
     made = arms.FURTHER if chosen.further else arms.TRIALS
     names = chosen.only or list(made)
     compared = {
@@ -133,10 +147,10 @@ def tune(chosen: argparse.Namespace) -> None:
     some = "-".join(["", *(["further"] if chosen.further else []), *(chosen.only or [])])
     path = Path(chosen.cache) / "studies" / f"tune-{workload.name}{some}"
     seeds = TUNING_SEEDS[: chosen.seeds]
-    done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
+    done = run_study(path, compared, seeds, measure=f"{split}.accuracy", jobs=chosen.jobs, **common)
     rows = done.tables.runs
     for label in compared:
-        values = [row["validation.accuracy"] for row in rows if row["arm"] == label]
+        values = [row[f"{split}.accuracy"] for row in rows if row["arm"] == label]
         failed = None in values  # a trial that diverges with any seed is none to choose
         results["trials"][label] = {"mean": None if failed else statistics.fmean(values), "n": len(values)}
     for name in names:
@@ -153,7 +167,8 @@ def ablate(chosen: argparse.Namespace) -> None:
     """One change at a time to the tuned forgetting curve, at half of the visits or as told, on validation data."""
     workload = WORKLOADS[chosen.workload]
     results = read(workload)
-    common = base(workload, chosen) | {"data.validation": 0.1, "epochs": chosen.at * workload.epochs}
+    common, split = trials(workload, chosen)
+    common["epochs"] = chosen.at * workload.epochs
     ours = arms.settings("forgetting_curve", results["tuned"]["forgetting_curve"], workload.lr)
     compared = {}
     changes = chosen.changes or list(arms.ABLATIONS)
@@ -170,10 +185,14 @@ def ablate(chosen: argparse.Namespace) -> None:
     some += f"-{round(100 * chosen.at)}" if chosen.at != TUNED_AT else ""
     path = Path(chosen.cache) / "studies" / f"ablate-{workload.name}{some}"
     seeds = tuple(range(200, 200 + chosen.seeds))
-    done = run_study(path, compared, seeds, measure="validation.accuracy", jobs=chosen.jobs, **common)
+    done = run_study(path, compared, seeds, measure=f"{split}.accuracy", jobs=chosen.jobs, **common)
     note(results, chosen)
-    kept = ("arm", "seed", "status", "visits", "validation.accuracy", "validation.loss", "validation.ece")
-    found = [{key: row.get(key) for key in kept} for row in done.tables.runs]
+    figures = ("accuracy", "loss", "ece")
+    kept = ("arm", "seed", "status", "visits")
+    found = [
+        {**{key: row.get(key) for key in kept}, **{f"validation.{key}": row.get(f"{split}.{key}") for key in figures}}
+        for row in done.tables.runs
+    ]
     if chosen.changes:  # some changes stand by themselves: pairs are of one study, on one machine
         more = {"machine": results["machine"], "runs": found} | ({"at": chosen.at} if chosen.at != TUNED_AT else {})
         others = [one for one in results.get("ablations_again", []) if told(one) != told(more)]
@@ -203,7 +222,7 @@ def decide(chosen: argparse.Namespace) -> None:
     names = [name for name in arms.TRIALS if name in results["tuned"]] if chosen.only is None else chosen.only
     named = chosen.controls is not None
     controls = chosen.controls if named else CONTROLS if "forgetting_curve" in names else []
-    common = base(workload, chosen) | {"data.validation": 0.0}
+    common = base(workload, chosen)
     note(results, chosen)
     for budget in chosen.budgets:
         compared = {name: arms.settings(name, results["tuned"][name], workload.lr) for name in names}

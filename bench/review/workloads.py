@@ -17,7 +17,11 @@ WRONG_SEED = 20260
 
 @dataclass(frozen=True)
 class Workload:
-    """`epochs` is the length of the full run; `lr` the rate it was tuned to; `make` builds the data's path."""
+    """`epochs` is the length of the full run; `lr` the rate it was tuned to; `make` builds the data's path.
+
+    `tuned_on` builds data of the same training examples whose test split is training images that nobody trains on: the
+    trials are judged by those, and not by a tenth of the few that there are.
+    """
 
     name: str
     saturated: bool
@@ -26,6 +30,7 @@ class Workload:
     make: Callable[[Path, Path], Path]
     settings: dict[str, Any] = field(default_factory=dict)
     about: str = ""
+    tuned_on: Callable[[Path, Path], Path] | None = None
 
 
 def margin(workload: str) -> float:
@@ -95,6 +100,23 @@ def part(name: str, called: str, choose: Callable[[np.ndarray], np.ndarray]) -> 
             parts = arrays(data / name)
             kept = choose(parts["y_train"])
             parts["x_train"], parts["y_train"] = parts["x_train"][kept], parts["y_train"][kept]
+            np.savez(to, **parts)
+        return to
+
+    return make
+
+
+def others(name: str, number: int) -> Callable[[Path, Path], Path]:
+    """The training examples of `some`, and all other training examples for a test split."""
+
+    def make(data: Path, cache: Path) -> Path:
+        to = cache / f"{name}_{number}_others.npz"
+        if not to.exists():
+            parts = arrays(data / name)
+            kept = drawn(parts["y_train"], number)
+            for letter in "xy":
+                of = parts[f"{letter}_train"]
+                parts[f"{letter}_test"], parts[f"{letter}_train"] = np.delete(of, kept, 0), of[kept]
             np.savez(to, **parts)
         return to
 
@@ -175,6 +197,16 @@ WORKLOADS = {
         Workload("cifar10-lenet-tail", False, 24, 0.05, long_tail("cifar10", 50), LENET_COLOUR, "long tail, 50 to 1"),
         Workload("cifar10-10k-vgg", False, 24, 0.15, some("cifar10", 10_000), VGG, "VGG of 11 layers, 10,000 images"),
         Workload("cifar10-10k-vgg-rates", False, 24, 0.15, some("cifar10", 10_000), VGG, "the same, two trials more"),
+        Workload(
+            "cifar10-10k-vgg-others",
+            False,
+            24,
+            0.15,
+            some("cifar10", 10_000),
+            VGG,
+            "the same, trials judged by the 40,000 other training images",
+            others("cifar10", 10_000),
+        ),
         Workload("cifar10-16", False, 8, 0.1, stored("cifar10"), RESNET, "ResNet-20 on 16x16 pixels"),
         Workload("cifar10-16-rates", False, 8, 0.1, stored("cifar10"), RESNET, "the same, settings of its own"),
         Workload(

@@ -71,7 +71,7 @@ def base(workload: Workload, chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def trials(workload: Workload, chosen: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What all trials of a workload have in common, none of which looks at test data, and the split that judges them."""
+    """What all trials of a workload have in common, and the split that judges them; never test data."""
     if workload.tuned_on is not None:  # its test split is training images that nobody trains on
         return {**alike(workload, chosen, workload.tuned_on), "data.validation": 0.0}, "test"
     return {**alike(workload, chosen, workload.make), "data.validation": 0.1}, "validation"

@@ -36,6 +36,21 @@ FURTHER: dict[str, tuple[Trial, ...]] = {
 }
 """Two trials more for those that come near, where shuffling's best of the first four was the highest rate."""
 
+OWN: dict[str, dict[str, tuple[Trial, ...]]] = {
+    "cifar10-10k-vgg-others": {
+        **{name: TRIALS[name] + FURTHER[name] for name in ("shuffle", "infobatch", "forgetting_curve")},
+        "auto": (
+            {},
+            {"rate": 2},
+            {"rate": 3},
+            {"review.absence": True, "rate": 2},
+            {"review.absence": True, "rate": 3},
+            {"review.absence": True, "rate": 4.5},
+        ),
+    }
+}
+"""Of a workload with trials of its own, which take the place of the others: as many for each method again."""
+
 BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": "auto"}}
 """What an arm is, where its name is not the method's."""
 

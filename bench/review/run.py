@@ -136,7 +136,7 @@ def tune(chosen: argparse.Namespace) -> None:
         results["trials"] |= read(WORKLOADS[chosen.tuned])["trials"]
     common, split = trials(workload, chosen)
     common["epochs"] = TUNED_AT * workload.epochs
-    made = arms.FURTHER if chosen.further else arms.TRIALS
+    made = arms.OWN.get(workload.name) or (arms.FURTHER if chosen.further else arms.TRIALS)
     names = chosen.only or list(made)
     compared = {
         f"{name}: {arms.label(trial)}": arms.settings(name, trial, workload.lr)
@@ -154,7 +154,8 @@ def tune(chosen: argparse.Namespace) -> None:
         failed = None in values  # a trial that diverges with any seed is none to choose
         results["trials"][label] = {"mean": None if failed else statistics.fmean(values), "n": len(values)}
     for name in names:
-        tried = {f"{name}: {arms.label(trial)}": trial for trial in arms.TRIALS[name] + arms.FURTHER.get(name, ())}
+        known = made[name] if workload.name in arms.OWN else arms.TRIALS[name] + arms.FURTHER.get(name, ())
+        tried = {f"{name}: {arms.label(trial)}": trial for trial in known}
         means = {label: results["trials"].get(label, {}).get("mean") for label in tried}
         best = max(tried, key=lambda label: float("-inf") if means[label] is None else means[label])
         results["tuned"][name] = tried[best]

@@ -70,7 +70,7 @@ run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 1.0 --only shuf
 run.py decide cifar10-lenet-tail --again auto --tuned cifar10-lenet --budgets 0.25 0.5 1.0 \
 --only shuffle infobatch auto --controls
 run.py ablate cifar10-lenet-tail --changes "class quotas" "not suspended" --seeds 5
-run.py ablate cifar10-lenet-tail --changes "save auto" --seeds 5
+run.py ablate cifar10-lenet-tail --changes "save auto" "save auto, absence" --seeds 6
 run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --only shuffle infobatch forgetting_curve
 run.py decide cifar10-lenet-wrong20 --again auto --tuned cifar10-lenet --only shuffle auto --controls
 run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve
@@ -81,8 +81,8 @@ run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only shuffle info
 run.py decide cifar10-16 --tuned cifar10-lenet --budgets 0.5 --only forgetting_curve --controls permuted
 run.py tune cifar10-16-rates --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-16-rates --further --tuned cifar10-16-rates --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16-rates --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-16-rates --budgets 1.0 --only shuffle forgetting_curve --controls permuted
+run.py decide cifar10-16-rates --budgets 0.5 0.25 0.75 --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-16-rates --budgets 1.0 --only shuffle infobatch forgetting_curve auto --controls permuted
 run.py tune cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py tune cifar10-three --further --tuned cifar10-three --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-three --budgets 0.5 0.25 0.75 --only shuffle infobatch forgetting_curve auto
@@ -90,6 +90,8 @@ run.py decide cifar10-three --budgets 1.0 --only shuffle infobatch forgetting_cu
 run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.5 \
 --only shuffle infobatch forgetting_curve auto --controls permuted
 run.py decide cifar10-three-wide --tuned cifar10-three --budgets 1.0 --only shuffle auto --controls
+run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.25 --only shuffle infobatch forgetting_curve auto \
+--controls permuted
 run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "rate 3" "floor 0.25" "exponent 1" \
 "window 0.25" "save auto, rate 3"
 run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
@@ -101,7 +103,11 @@ run.py ablate cifar10-10k-vgg --seeds 6 --changes "save auto, retention 0.95, ra
 run.py ablate cifar10-10k-vgg --at 1 --seeds 3 --changes "save auto" "save auto, absence"
 run.py tune cifar10-10k-vgg-rates --further --tuned cifar10-10k-vgg --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-10k-vgg-rates --budgets 0.5 --only shuffle infobatch forgetting_curve
+run.py decide cifar10-10k-vgg-rates --budgets 0.25 0.75 --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-10k-vgg-rates --again auto --budgets 0.5 1.0 --controls --only shuffle auto
+run.py tune cifar10-10k-vgg-others --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-10k-vgg-others --only shuffle infobatch forgetting_curve auto --controls permuted
+run.py ablate cifar10-10k-vgg-others --at 0.75 --seeds 6 --changes "save auto" "save auto, absence" shuffle
 growing.py all fine-tuning
 growing.py all fine-tuning-short
 growing.py all classes

@@ -24,7 +24,7 @@ TASKS = {
     "mnist-wrong40": "MNIST, 40 % wrong labels",
     "cifar10-lenet-wrong20": "CIFAR-10, 20 % wrong labels",
     "cifar10-lenet-wrong40": "CIFAR-10, 40 % wrong labels",
-    "cifar10-10k-vgg-rates": "CIFAR-10 by heart, VGG",
+    "cifar10-10k-vgg-others": "CIFAR-10 by heart, VGG",
 }
 PAIRS = {
     "curve - shuffling": ("forgetting_curve", "shuffle"),

@@ -30,6 +30,7 @@ run.py decide mnist-again --tuned mnist --budgets 1.0 --first-seed 5 --only shuf
 run.py ablate mnist --seeds 3
 run.py ablate mnist --seeds 6 --changes "floor 0.02" "save 0.8" "save 0.8, floor 0.02"
 run.py ablate mnist --seeds 6 --changes "window 0.25" "window 0.1"
+run.py ablate mnist --at 1 --seeds 6 --changes "save auto" "save auto, absence"
 run.py tune mnist --only leitner repeat_before_forgetting rs2 seta selective_backprop self_paced
 run.py tune mnist --only dynamic_random el2n forgetting_events
 run.py decide mnist-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve

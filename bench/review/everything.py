@@ -3,9 +3,9 @@
     python bench/review/everything.py --data DIR              begin, or go on where it was stopped
     python bench/review/everything.py --list                  the commands it runs
 
-It takes about a day of one core. The results in bench/results/ are set aside first, in the cache folder, so that no
-figure is taken over from them; what is measured then takes their place, and `git diff` shows what came out otherwise. A
-command that is over is not run again; one that was stopped goes on after the runs that it has finished.
+It takes about a day and a half of one core. The results in bench/results/ are set aside first, in the cache folder, so
+that no figure is taken over from them; what is measured then takes their place, and `git diff` shows what came out
+otherwise. A command that is over is not run again; one that was stopped goes on after the runs that it has finished.
 """
 
 import argparse

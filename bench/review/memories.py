@@ -131,7 +131,7 @@ def check(rounds: list[Foreseen], history: list[dict[str, float]]) -> None:
 def train(name: str, fed: str, seed: int, chosen: argparse.Namespace) -> tuple[list[Observed], Reviewer]:
     """One training: its visits, and the reviewer at its end."""
     workload = WORKLOADS[name]
-    settings = base(workload, chosen) | {"data.validation": 0.0, "epochs": EPOCHS[name], "seed": seed}
+    settings = base(workload, chosen) | {"epochs": EPOCHS[name], "seed": seed}
     settings |= arms.settings(fed, {}, workload.lr) | {"device": {"threads": "1"}}
     assembled = assemble(recipe.build(settings))
     log = recording(assembled.state.reviewer)

@@ -191,7 +191,7 @@ def main() -> None:
     for name, rate in RATES.items():
         watched = []
         for seed in chosen.seeds:
-            settings = base(workload, chosen) | {"data.validation": 0.0, "epochs": 1, "seed": seed}
+            settings = base(workload, chosen) | {"epochs": 1, "seed": seed}
             settings |= {"optimizer.lr": workload.lr, "device": {"threads": str(chosen.threads)}}
             assembled = assemble(recipe.build(settings))
             watched.append(watch(assembled, rate, FIRST.get(workload.name, 4.0), seed))

@@ -3,7 +3,7 @@
     python bench/review/absence.py measure mnist --data DIR [--seeds 300 301 302]
     python bench/review/absence.py table
 
-The full run of each task with its tuned `auto` and `absence`, a tenth held out. Every trial of `engram.review.absence`
+The full run of each task with its tuned `auto`, a tenth held out. Every trial of `engram.review.absence`
 goes to bench/results/review_absence.json: its cost, the standard error and the epoch in which it was over.
 """
 
@@ -34,7 +34,7 @@ def measure(chosen: argparse.Namespace) -> None:
     common = base(workload, chosen) | {"data.validation": 0.1, "epochs": workload.epochs}
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            own = {**common, **arms.settings("auto", tuned, workload.lr), "review.absence": True}
+            own = {**common, **arms.settings("auto", tuned, workload.lr)}
             engram.train(**own, seed=seed, output=folder, clinic="none", sinks=[])
             told = json.loads((Path(folder) / "review.json").read_text(encoding="utf-8"))
         row = {"task": workload.name, "tuned": tuned, "seed": seed, "trials": told["absence"], "commit": commit()}

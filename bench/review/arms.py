@@ -24,15 +24,18 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     "self_paced": ({}, {"rate": 2}, {"review.start": 0.8}, {"review.growth": 1.1}),
     "forgetting_curve": ({}, {"rate": 2}, {"review.save": 0.7}, {"review.save": 0.7, "rate": 2}),
     "auto": ({}, {"rate": 2}, {"review.retention": 0.95}, {"review.retention": 0.8}),
+    "auto, not asked": ({}, {"rate": 2}, {"review.retention": 0.95}, {"review.retention": 0.8}),
 }
 """Each method's defaults first: its paper's settings where that states them. OrderDP's are ours (its program has pool
-0.75 and top 0.85), and so is RePB's rho. `auto` is the forgetting curve that saves by itself."""
+0.75 and top 0.85), and so is RePB's rho. `auto` is the forgetting curve that saves by itself; `not asked`, without
+trying what absence costs."""
 
 FURTHER: dict[str, tuple[Trial, ...]] = {
     "shuffle": ({"rate": 4.5}, {"rate": 6}),
     "infobatch": ({"rate": 3}, {"rate": 4.5}),
     "forgetting_curve": ({"rate": 3}, {"review.save": 0.3, "rate": 3}),
     "auto": ({"rate": 3}, {"review.retention": 0.95, "rate": 3}),
+    "auto, not asked": ({"rate": 3}, {"review.retention": 0.95, "rate": 3}),
 }
 """Two trials more for those that come near, where shuffling's best of the first four was the highest rate."""
 
@@ -40,9 +43,9 @@ OWN: dict[str, dict[str, tuple[Trial, ...]]] = {
     "cifar10-10k-vgg-others": {
         **{name: TRIALS[name] + FURTHER[name] for name in ("shuffle", "infobatch", "forgetting_curve")},
         "auto": (
-            {},
-            {"rate": 2},
-            {"rate": 3},
+            {"review.absence": False},
+            {"review.absence": False, "rate": 2},
+            {"review.absence": False, "rate": 3},
             {"review.absence": True, "rate": 2},
             {"review.absence": True, "rate": 3},
             {"review.absence": True, "rate": 4.5},
@@ -51,7 +54,10 @@ OWN: dict[str, dict[str, tuple[Trial, ...]]] = {
 }
 """Of a workload with trials of its own, which take the place of the others: as many for each method again."""
 
-BASE: dict[str, Trial] = {"auto": {"review": "forgetting_curve", "review.save": "auto"}}
+BASE: dict[str, Trial] = {
+    "auto": {"review": "forgetting_curve", "review.save": "auto"},
+    "auto, not asked": {"review": "forgetting_curve", "review.save": "auto", "review.absence": False},
+}
 """What an arm is, where its name is not the method's."""
 
 EARLIER: dict[str, float] = {"el2n": 0.1, "forgetting_events": 1.0}
@@ -68,6 +74,8 @@ CONTROLS: dict[str, Trial] = {
 """Laid over the tuned forgetting curve: same exposure without knowledge of the examples; strength without decay; what
 looks wrongly labelled not left out."""
 
+UNASKED: Trial = {"review.save": "auto", "review.absence": False}  # what absence costs
+
 ABLATIONS: dict[str, Trial] = {
     "as tuned": {},
     "clock: steps": {"review.clock": "steps"},
@@ -81,12 +89,12 @@ ABLATIONS: dict[str, Trial] = {
     "exponent 0.5": {"review.exponent": 0.5},
     "exponent 1": {"review.exponent": 1.0},
     "save auto": {"review.save": "auto"},
-    "save auto, retention 0.95": {"review.save": "auto", "review.retention": 0.95},
-    "save auto, retention 0.95, rate 3": {"review.save": "auto", "review.retention": 0.95, "rate": 3},
-    "save auto, absence": {"review.save": "auto", "review.absence": True},
-    "rate 3": {"rate": 3},
     "save auto, rate 2": {"review.save": "auto", "rate": 2},
-    "save auto, rate 3": {"review.save": "auto", "rate": 3},
+    "save auto, not asked": UNASKED,
+    "save auto, not asked, retention 0.95": {**UNASKED, "review.retention": 0.95},
+    "save auto, not asked, retention 0.95, rate 3": {**UNASKED, "review.retention": 0.95, "rate": 3},
+    "save auto, not asked, rate 3": {**UNASKED, "rate": 3},
+    "rate 3": {"rate": 3},
     "save 0.3": {"review.save": 0.3},
     "save 0.5": {"review.save": 0.5},
     "floor 0.02": {"review.floor": 0.02},

@@ -17,7 +17,7 @@ EXAMPLES, BATCH = 1000, 50
 
 
 def made(epochs=20.0, seed=0, **more):
-    method = methods.build("forgetting_curve", {"save": "auto", "absence": True, **more})
+    method = methods.build("forgetting_curve", {"save": "auto", **more})
     return Reviewer(EXAMPLES, method, batch_size=BATCH, epochs=epochs, seed=seed)
 
 
@@ -170,6 +170,15 @@ def test_a_data_set_that_grows_ends_the_trial_and_what_was_found():
     assert not len(absence.away)
 
 
+def test_a_data_set_that_grows_after_its_first_round_is_no_other_than_one_that_grows_later():
+    absence = (reviewer := made()).method.absence
+    learn(reviewer, 0.3, rounds=1)
+    reviewer.grow(EXAMPLES + 200)
+    learn(reviewer, 0.3)
+    assert not absence.found
+    assert not len(absence.away)
+
+
 def test_the_trial_goes_on_where_a_run_was_stopped():
     whole = made()
     learn(whole, 0.3, rounds=3)
@@ -190,9 +199,13 @@ def test_without_absence_nothing_is_tried_and_a_fixed_saving_cannot():
     learn_plainly(reviewer)
     assert "absence" not in told_by(reviewer)
     assert reviewer.state_dict()["method"] == {}
+    assert made(save=0.5).method.absence is None
     with pytest.raises(UserError, match="absence needs rounds that may be of any size") as refused:
-        made(save=0.5)
+        made(save=0.5, absence=True)
     assert "--review.save auto" in refused.value.then
+    with pytest.raises(UserError, match="absence cannot be 'yes'") as refused:
+        made(absence="yes")
+    assert refused.value.allowed == "auto, true or false"
 
 
 def test_the_summary_tells_what_absence_cost():

@@ -74,6 +74,13 @@ class Absence:
         """Whether the last trial found that absence costs."""
         return bool(self.found) and costs(self.found[-1])
 
+    def meet(self, number: int) -> None:
+        """So many examples are there. Where they are more than at first, all trials are over."""
+        self.examples = self.examples or number
+        if self.examples != number:
+            self._end()
+            self.found.clear()
+
     def turn(self, ledger: Ledger, moment: Moment, free: Tensor, tail: float) -> None:
         """Before a round: begin a trial where there is time for one, go on with it, or ask.
 
@@ -82,10 +89,8 @@ class Absence:
             tail: share of the run's visits, at its end, in which everything comes.
         """
         number = len(ledger)
-        self.examples = self.examples or number
+        self.meet(number)
         if self.examples != number:
-            self._end()
-            self.found.clear()
             return
         total = moment.left / (1.0 - moment.spent)
         visits = total - moment.left

@@ -23,8 +23,8 @@ being suspected; with right labels it never found anything to do. `forgetting=Fa
 strength alone), the control that tells what the forgetting is worth. `save="auto"` lets a round visit what is predicted
 below `retention`: all examples where nothing is learned yet, few where all is known. Such a round is cut where the last
 phase begins; that comes sooner where less than the smallest round would be left before it, or the round is next to
-plain shuffling. With `absence` it tries, in a run of some epochs, what it costs not to be seen
-(`engram.review.absence`), and leaves nothing out where what is left out is lost.
+plain shuffling. In a run of more than some six epochs it tries what it costs not to be seen
+(`engram.review.absence`), and leaves nothing out where what is left out is lost; `absence=False` does not ask.
 
 With a `window` below 1 each of these rounds is cut into as many, chosen one after another by what is known then; the
 floor is cut with them, so that the longest interval stays as long.
@@ -34,9 +34,9 @@ and what was known of the others is known no more; they are visited beside it.
 
 Helps where most examples are known long before the end and validation agrees (training accuracy above 95 %), on a long
 tail, and where a mastered data set grows; where little is known, it is close to plain shuffling. Hurts where a network
-learns by heart what it does not understand (0.2 to 1.7 points on 10,000 images of CIFAR-10, with `save="auto"` up to 1;
-with `absence` not shown), and, where `suspend` is off or finds no two groups, where many labels are wrong. Figures:
-docs/review.md.
+learns by heart what it does not understand (0.2 to 1.7 points on 10,000 images of CIFAR-10; with `save="auto"`, which
+asks what absence costs, not shown), and, where `suspend` is off or finds no two groups, where many labels are wrong.
+Figures: docs/review.md.
 
 The shape of strength and decay is FSRS's (Ye et al. 2022, "A Stochastic Shortest Path Algorithm for Optimizing Spaced
 Repetition Scheduling", KDD); the idea of scheduling training by a forgetting curve is Amiri et al. 2017, "Repeat before
@@ -102,6 +102,8 @@ class ForgettingCurve(Method):
     def choose(self, ledger: Ledger, moment: Moment) -> Round:
         suspend = moment.labels is not None if self.suspend == "auto" else self.suspend
         suspended = suspects(ledger, moment.labels) if suspend else torch.zeros_like(ledger.seen)
+        if self.absence is not None:
+            self.absence.meet(len(ledger))
         if not bool(ledger.seen.any()) or self.ends(ledger, moment):
             return Round(shuffled(~suspended.cpu(), moment))
         recall = torch.where(suspended, 1.0, self.predicted(ledger, moment.clock))
@@ -317,7 +319,7 @@ def forgetting_curve(
     leeches: bool = True,
     suspend: bool | str = "auto",
     classes: bool = False,
-    absence: bool = False,
+    absence: bool | str = "auto",
     window: float = 1.0,
 ) -> Method:
     """An example is visited the more likely, the more likely it has been forgotten.
@@ -334,7 +336,8 @@ def forgetting_curve(
         suspend: leave out examples whose labels look wrong, where the losses show two groups; auto does where classes
             are known, since without them a rare one that is not learned yet may look so.
         classes: give no class less than half of its share; what the others give for it stays above the floor.
-        absence: with save auto: try what absence costs, and leave nothing out where it does.
+        absence: try what absence costs, and leave nothing out where it does; auto does with save auto, whose rounds may
+            be of any size.
         window: part of that round which is chosen at once; smaller ones follow what is learned sooner.
     """
     name = "forgetting_curve"
@@ -345,15 +348,16 @@ def forgetting_curve(
     exponent = number(name, "exponent", exponent, 0, 1)
     window = number(name, "window", window, 0, 1, above=True)
     retention = number(name, "retention", retention, 0, 1, above=True, below=True)
-    switches = {"forgetting": forgetting, "leeches": leeches, "classes": classes, "absence": absence}
+    switches = {"forgetting": forgetting, "leeches": leeches, "classes": classes}
     for setting, value in switches.items():
         switch(name, setting, value)
     switch(name, "suspend", suspend, "auto")
-    if absence and save != "auto":
+    switch(name, "absence", absence, "auto")
+    if absence is True and save != "auto":
         raise UserError(
             f"absence needs rounds that may be of any size, and with save {save} they are planned",
             allowed="absence with save auto",
-            then="--review.save auto --review.absence true",
+            then="--review.save auto",
         )
     if window < 1 and save == "auto":
         raise UserError(
@@ -372,6 +376,6 @@ def forgetting_curve(
         leeches=leeches,
         suspend=suspend,
         classes=classes,
-        absence=absence,
+        absence=save == "auto" if absence == "auto" else bool(absence),
         window=window,
     )

@@ -30,7 +30,7 @@ run.py decide mnist-again --tuned mnist --budgets 1.0 --first-seed 5 --only shuf
 run.py ablate mnist --seeds 3
 run.py ablate mnist --seeds 6 --changes "floor 0.02" "save 0.8" "save 0.8, floor 0.02"
 run.py ablate mnist --seeds 6 --changes "window 0.25" "window 0.1"
-run.py ablate mnist --at 1 --seeds 6 --changes "save auto" "save auto, absence"
+run.py ablate mnist --at 1 --seeds 6 --changes "save auto" "save auto, not asked"
 run.py tune mnist --only leitner repeat_before_forgetting rs2 seta selective_backprop self_paced
 run.py tune mnist --only dynamic_random el2n forgetting_events
 run.py decide mnist-others --tuned mnist --budgets 0.5 --only shuffle forgetting_curve
@@ -71,7 +71,7 @@ run.py decide cifar10-lenet-tail --tuned cifar10-lenet --budgets 1.0 --only shuf
 run.py decide cifar10-lenet-tail --again auto --tuned cifar10-lenet --budgets 0.25 0.5 1.0 \
 --only shuffle infobatch auto --controls
 run.py ablate cifar10-lenet-tail --changes "class quotas" "not suspended" --seeds 5
-run.py ablate cifar10-lenet-tail --changes "save auto" "save auto, absence" --seeds 6
+run.py ablate cifar10-lenet-tail --changes "save auto" "save auto, not asked" --seeds 6
 run.py decide cifar10-lenet-wrong20 --tuned cifar10-lenet --only shuffle infobatch forgetting_curve
 run.py decide cifar10-lenet-wrong20 --again auto --tuned cifar10-lenet --only shuffle auto --controls
 run.py decide cifar10-lenet-wrong40 --tuned cifar10-lenet --budgets 0.5 0.25 --only shuffle infobatch forgetting_curve
@@ -93,23 +93,24 @@ run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.5 \
 run.py decide cifar10-three-wide --tuned cifar10-three --budgets 1.0 --only shuffle auto --controls
 run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.25 --only shuffle infobatch forgetting_curve auto \
 --controls permuted
-run.py ablate cifar10-three --seeds 3 --changes "save auto" "save auto, absence"
+run.py ablate cifar10-three --seeds 3 --changes "save auto" "save auto, not asked"
 run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "rate 3" "floor 0.25" "exponent 1" \
-"window 0.25" "save auto, rate 3"
-run.py tune cifar10-10k-vgg --only shuffle forgetting_curve auto infobatch order_dp
+"window 0.25" "save auto, not asked, rate 3"
+run.py tune cifar10-10k-vgg --only shuffle forgetting_curve "auto, not asked" infobatch order_dp
 run.py decide cifar10-10k-vgg --budgets 0.5 --only shuffle infobatch order_dp forgetting_curve
-run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle auto
-run.py ablate cifar10-10k-vgg --seeds 3 --changes "save auto" "rate 3" "save auto, rate 3" "save auto, retention 0.95" \
-"exponent 1" "floor 0.25" "save 0.3" "last phase 0.25" permuted shuffle
-run.py ablate cifar10-10k-vgg --seeds 6 --changes "save auto, retention 0.95, rate 3" shuffle
-run.py ablate cifar10-10k-vgg --at 1 --seeds 3 --changes "save auto" "save auto, absence"
-run.py tune cifar10-10k-vgg-rates --further --tuned cifar10-10k-vgg --only shuffle infobatch forgetting_curve auto
+run.py decide cifar10-10k-vgg --budgets 1.0 --only shuffle "auto, not asked"
+run.py ablate cifar10-10k-vgg --seeds 3 --changes "save auto, not asked" "rate 3" "save auto, not asked, rate 3" \
+"save auto, not asked, retention 0.95" "exponent 1" "floor 0.25" "save 0.3" "last phase 0.25" permuted shuffle
+run.py ablate cifar10-10k-vgg --seeds 6 --changes "save auto, not asked, retention 0.95, rate 3" shuffle
+run.py ablate cifar10-10k-vgg --at 1 --seeds 3 --changes "save auto" "save auto, not asked"
+run.py tune cifar10-10k-vgg-rates --further --tuned cifar10-10k-vgg --only shuffle infobatch forgetting_curve \
+"auto, not asked"
 run.py decide cifar10-10k-vgg-rates --budgets 0.5 --only shuffle infobatch forgetting_curve
-run.py decide cifar10-10k-vgg-rates --budgets 0.25 0.75 --only shuffle infobatch forgetting_curve auto
-run.py decide cifar10-10k-vgg-rates --again auto --budgets 0.5 1.0 --controls --only shuffle auto
+run.py decide cifar10-10k-vgg-rates --budgets 0.25 0.75 --only shuffle infobatch forgetting_curve "auto, not asked"
+run.py decide cifar10-10k-vgg-rates --again auto --budgets 0.5 1.0 --controls --only shuffle "auto, not asked"
 run.py tune cifar10-10k-vgg-others --only shuffle infobatch forgetting_curve auto
 run.py decide cifar10-10k-vgg-others --only shuffle infobatch forgetting_curve auto --controls permuted
-run.py ablate cifar10-10k-vgg-others --at 0.75 --seeds 6 --changes "save auto" "save auto, absence" shuffle
+run.py ablate cifar10-10k-vgg-others --at 0.75 --seeds 6 --changes "save auto" "save auto, not asked" shuffle
 growing.py all fine-tuning
 growing.py all fine-tuning-short
 growing.py all classes
@@ -139,8 +140,8 @@ absence.py measure mnist
 absence.py measure mnist-wrong40 --tuned mnist
 absence.py measure cifar10-lenet
 absence.py measure cifar10-lenet-tail --tuned cifar10-lenet
-absence.py measure cifar10-10k-vgg
-absence.py measure cifar10-10k-vgg --rate 3
+absence.py measure cifar10-10k-vgg --tuned mnist --rate 2
+absence.py measure cifar10-10k-vgg --tuned mnist --rate 3
 memories.py measure digits mnist cifar10-lenet
 told_apart.py
 ledger_cost.py

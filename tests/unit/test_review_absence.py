@@ -7,7 +7,7 @@ import torch
 
 from engram.errors import UserError
 from engram.review import methods
-from engram.review.absence import COST, FEWEST, REST, SHARE, SURE, USE, Absence
+from engram.review.absence import COST, FEWEST, MOST, REST, SHARE, SURE, USE, Absence
 from engram.review.ledger import Ledger, Observed
 from engram.review.method import Moment
 from engram.review.reviewer import Reviewer
@@ -122,6 +122,8 @@ def test_no_trial_where_it_ends_too_late_or_something_was_never_seen_or_there_is
     for number, begins in ((10 * FEWEST, True), (10 * FEWEST - 1, False)):
         turn(absence := Absence(), visited(number), left=10 * number)
         assert bool(len(absence.away)) == begins
+    turn(absence := Absence(), visited(20 * MOST), left=200 * MOST)
+    assert len(absence.staying) == len(absence.resting) == MOST
     free = torch.arange(500) % 2 == 0
     turn(absence := Absence(), visited(500), left=5000, free=free)
     assert bool(free[absence.coming].all())

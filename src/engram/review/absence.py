@@ -2,9 +2,9 @@
 
 What a network understands it answers whether or not it has seen it lately; what it has learned by heart it loses when
 it is not shown. A record of visits cannot tell the two apart, since what was left out is what was known best. So a
-trial draws two groups at random, each a tenth of the examples: one rests for `REST` epochs of visits, the other comes
-once an epoch at least, and in the round after that both come. With g the grade of that visit and m the average grade
-when the trial began,
+trial draws two groups at random, each a tenth of the examples but at most 1,000 (how sure the answer is depends on
+their number and not on their share). One rests for `REST` epochs of visits, the other comes once an epoch at least, and
+in the round after that both come. With g the grade of that visit and m the average grade when the trial began,
 
     cost = mean of (g - m) over what stayed - mean of (g - m) over what rested
 
@@ -27,7 +27,7 @@ from engram.review.ledger import Ledger, Observed
 from engram.review.method import Moment
 
 SHARE = 0.1  # of the examples, in each of the two groups
-FEWEST = 20  # examples in a group
+FEWEST, MOST = 20, 1000  # examples in a group
 REST = 3.0  # epochs of visits
 USE = 1.5  # epochs that are left after the rest, the round that asks included
 COST = 0.02  # of the grade; docs/review_results.md has what was measured where
@@ -109,7 +109,7 @@ class Absence:
 
     def _begin(self, ledger: Ledger, moment: Moment, free: Tensor, visits: float) -> None:
         order = torch.randperm(len(ledger), generator=moment.rng)
-        size = int(SHARE * len(ledger))
+        size = min(int(SHARE * len(ledger)), MOST)
         groups = order[free.cpu()[order]][: 2 * size]
         if len(groups) < 2 * max(size, FEWEST):
             return

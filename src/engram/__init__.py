@@ -7,7 +7,26 @@ Everything is imported when it is first asked for, so that `engram --help` answe
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors, which run nothing: what each name is, with its arguments
+    from engram import attribution as attribution
+    from engram import landscape as landscape
+    from engram import models as models
+    from engram.clinic.clinic import Clinic as Clinic
+    from engram.clinic.examine import examine as examine
+    from engram.data.open import open_source as open_source
+    from engram.errors import UserError as UserError
+    from engram.recipe import Recipe as Recipe
+    from engram.review.loader import ReviewLoader as ReviewLoader
+    from engram.review.sampler import ReviewSampler as ReviewSampler
+    from engram.review.stream import ReviewStream as ReviewStream
+    from engram.study.study import study as study
+    from engram.trace.record import trace as trace
+    from engram.training.train import Run as Run
+    from engram.training.train import resume as resume
+    from engram.training.train import train as train
+    from engram.training.weights import load as load
 
 __version__ = "0.1.0"
 

@@ -4,11 +4,13 @@ A recipe is written to the run folder before anything else, so a run can always 
 The three ways of giving one meet in `build`: `--optimizer.lr 1e-3`, `[optimizer] lr = 1e-3`, `optimizer={"lr": 1e-3}`.
 """
 
+import inspect
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -193,10 +195,25 @@ KEYS_OF_CHOICE = {
 """`--model resnet20` means `--model.name resnet20`: the one word a section is named by."""
 
 
-def build(settings: Mapping[str, Any], base: Recipe | None = None, *, where: str = "recipe") -> Recipe:
+LISTED = "engram train --help lists them"
+
+
+def build(
+    settings: Mapping[str, Any],
+    base: Recipe | None = None,
+    *,
+    where: str = "recipe",
+    own: Iterable[str] = (),
+    then: str = LISTED,
+) -> Recipe:
     """A recipe from nested or dotted settings laid over `base`; settings of `training` may stand at the top.
 
     Text is read as the setting's type (`"1e-3"` as a float), so flags and TOML come the same way.
+
+    Args:
+        where: who was given them, for messages.
+        own: words beside them that were taken as options: a mistyped one comes here as a setting, and is told of those.
+        then: what lists the settings and the options.
 
     Raises:
         UserError: an unknown setting, with the nearest one; a value of the wrong type; a value out of range.
@@ -208,18 +225,46 @@ def build(settings: Mapping[str, Any], base: Recipe | None = None, *, where: str
     recipe = base if base is not None and base.task == asked else of_task(str(asked))
     if base is not None and base not in (recipe, Recipe()):
         raise UserError(f"{where}: task {asked} cannot be laid over a recipe of task {base.task}", then="a new recipe")
-    for section, changes in _sections(settings, where).items():
+    unknown = partial(_unknown_setting, where=where, own=tuple(own), then=then)
+    for section, changes in _sections(settings, where, unknown).items():
         if not section:
-            recipe = _overlay(recipe, changes, where, "")
+            recipe = _overlay(recipe, changes, where, "", unknown)
             continue
         part = getattr(recipe, section)
         if isinstance(part, Choice):
             part = _choose(part, changes, f"{where}: {section}")
         else:
-            part = _overlay(part, changes, where, f"{section}.")
+            part = _overlay(part, changes, where, f"{section}.", unknown)
         recipe = replace(recipe, **{section: part})
     _check(recipe)
     return recipe
+
+
+def refuse_unknown(
+    settings: Mapping[str, Any], *, where: str = "recipe", own: Iterable[str] = (), then: str = LISTED
+) -> None:
+    """Refuse a setting that no recipe has, whatever its value and whatever it is laid over; see `build`.
+
+    Raises:
+        UserError: an unknown setting, with the nearest setting or option.
+    """
+    unknown = partial(_unknown_setting, where=where, own=tuple(own), then=then)
+    for section, changes in _sections(settings, where, unknown).items():
+        part = getattr(Recipe(), section) if section else Recipe()
+        known = changes if isinstance(part, Choice) else [item.name for item in fields(part)]
+        for key in changes:
+            if key not in known:
+                raise unknown(f"{section}.{key}")
+
+
+def options_of(function: Callable[..., Any]) -> list[str]:
+    """The words that a function takes by name, beside the settings of a recipe.
+
+    >>> options_of(build)
+    ['settings', 'base', 'where', 'own', 'then']
+    """
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, one in inspect.signature(function).parameters.items() if one.kind in named]
 
 
 def load(path: str | Path, base: Recipe | None = None) -> Recipe:
@@ -279,7 +324,9 @@ def options(task: str = "classify") -> list[tuple[str, str, str]]:
     return rows
 
 
-def _sections(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+def _sections(
+    settings: Mapping[str, Any], where: str, unknown: Callable[[str], UserError]
+) -> dict[str, dict[str, Any]]:
     """Settings grouped by section; the group of the recipe's own fields is named ''."""
     own = {item.name for item in fields(Recipe)}
     training = {item.name for item in fields(Training)}
@@ -289,7 +336,7 @@ def _sections(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, An
         if section in training and not rest:
             grouped.setdefault("training", {})[section] = value
         elif section not in own:
-            raise _unknown_setting(word, where)
+            raise unknown(word)
         elif section in KEYS_OF_CHOICE or section == "training":
             group = grouped.setdefault(section, {})
             if isinstance(value, Choice):
@@ -303,18 +350,18 @@ def _sections(settings: Mapping[str, Any], where: str) -> dict[str, dict[str, An
             else:
                 group[KEYS_OF_CHOICE[section]] = value
         elif rest:
-            raise _unknown_setting(word, where)
+            raise unknown(word)
         else:
             grouped.setdefault("", {})[section] = value
     return grouped
 
 
-def _unknown_setting(word: str, where: str) -> UserError:
+def _unknown_setting(word: str, *, where: str, own: tuple[str, ...], then: str) -> UserError:
     known = [name for name, _, _ in options()]
     sections = [item.name for item in fields(Recipe)]
     tails = {name.rpartition(".")[2]: name for name in known}
-    near = nearest(word, [*known, *sections]) or tails.get(nearest(word.rpartition(".")[2], tails) or "")
-    return UserError(f"{where}: there is no setting {word!r}", nearest=near, then="engram train --help lists them")
+    near = nearest(word, [*own, *known, *sections]) or tails.get(nearest(word.rpartition(".")[2], tails) or "")
+    return UserError(f"{where}: there is no setting {word!r}", nearest=near, then=then)
 
 
 def _choose(part: Choice, changes: Mapping[str, Any], where: str) -> Choice:
@@ -326,11 +373,13 @@ def _choose(part: Choice, changes: Mapping[str, Any], where: str) -> Choice:
     return Choice(name, {**kept, **given})
 
 
-def _overlay(part: Any, changes: Mapping[str, Any], where: str, prefix: str) -> Any:
+def _overlay(
+    part: Any, changes: Mapping[str, Any], where: str, prefix: str, unknown: Callable[[str], UserError]
+) -> Any:
     types = get_type_hints(type(part))
     for key, value in changes.items():
         if key not in types:
-            raise _unknown_setting(prefix + key, where)
+            raise unknown(prefix + key)
         part = replace(part, **{key: _convert(value, types[key], f"{where}: {prefix}{key}")})
     return part
 

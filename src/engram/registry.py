@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -115,13 +115,17 @@ def plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
-def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple[str, ...] = ()) -> None:
+def check_settings(
+    entry: Entry, settings: Mapping[str, Any], *, reserved: tuple[str, ...] = (), beside: Iterable[str] = ()
+) -> None:
     """Refuse settings that the entry's builder does not take, and switches that are neither true nor false.
 
     Before anything is built.
 
     Args:
         reserved: parameters that the caller fills in itself and a person cannot set.
+        beside: settings that go with every entry of the kind and that the caller has taken out: a person who mistypes
+            one of them is told of it.
     """
     parameters = inspect.signature(entry.build).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -130,10 +134,11 @@ def check_settings(entry: Entry, settings: Mapping[str, Any], *, reserved: tuple
         if word in known:
             switches.check(f"{entry.kind} {entry.name}", parameters[word], value)
         elif not takes_any:
+            allowed = [*known, *beside]
             raise UserError(
                 f"{entry.kind} {entry.name!r} has no setting {word!r}",
-                allowed=", ".join(known) or "none",
-                nearest=nearest(word, known),
+                allowed=", ".join(allowed) or "none",
+                nearest=nearest(word, allowed),
                 then=f"engram show {plural(entry.kind)} {entry.name}",
             )
 

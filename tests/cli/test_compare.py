@@ -299,6 +299,26 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_spent(tmp_path, w
     assert not [name for name in os.listdir(tmp_path) if name not in ("mine.py", "__pycache__")]
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("--jobz", "2"), "jobs"),
+        (("--job", "2"), "jobs"),
+        (("--measur", "x"), "measure"),
+        (("--targt", ".9"), "target"),
+        (("--arms", "x: epochs=1"), "arm"),
+        (("--plna",), "plan"),
+        (("--data.imagesize", "3"), "data.image_size"),
+    ],
+)
+def test_a_mistyped_option_is_told_of_the_options_as_of_the_settings(tmp_path, words, near):
+    message = refused("compare", *TWO, *words, cwd=tmp_path)
+    assert f"engram compare: there is no setting {words[0][2:]!r}\n" in message
+    assert f"did you mean: {near}\n" in message
+    assert "next: engram compare --help lists them" in message
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_study_s_question_cannot_change(place):
     assert "was fixed when it began" in refused("compare", "study", "--epochs", "3", cwd=place)
     message = refused("compare", *TWO, "--output", "study", cwd=place)

@@ -25,6 +25,14 @@ def test_unknown_settings_and_names_offer_the_nearest(tmp_path):
     assert not (tmp_path / "runs").exists()  # a typo leaves no run behind
 
 
+@pytest.mark.parametrize(("verb", "words"), [("train", ()), ("resume", ("runs/any",))])
+def test_mistyped_options_offer_the_nearest_and_the_verb_s_own_help(tmp_path, verb, words):
+    message = refused(verb, *words, "--tensorbord", "there", cwd=tmp_path)
+    assert f"engram {verb}: there is no setting 'tensorbord'" in message
+    assert "did you mean: tensorboard" in message
+    assert f"next: engram {verb} --help lists them" in message
+
+
 def test_a_recipe_with_an_unknown_key_or_a_wrong_type(tmp_path):
     (tmp_path / "mine.toml").write_text("[training]\nepochs = 'many'\n")
     assert "training.epochs is a number, not 'many'" in refused("train", "--recipe", "mine.toml", cwd=tmp_path)

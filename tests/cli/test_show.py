@@ -10,6 +10,8 @@ from engram import registry
 from engram.cli import network_memory, show_network
 from engram.cli.show import KINDS, authors, show
 from engram.errors import UserError
+from engram.review.recall import MEASURES
+from engram.review.reviewer import CLOCKS
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,23 @@ def test_a_card_says_everything_once_and_shows_no_tests(capsys, name):
     assert "--optimizer.lr" in card
     lines = [line for line in card.splitlines() if len(line) > 40]
     assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("name", ["forgetting_curve", "shuffle"])
+def test_the_card_of_a_review_has_the_settings_of_every_method(capsys, name):
+    card = shown(capsys, "reviews", name)
+    for line in (
+        "--review.clock  [updates]  updates, steps, visits",
+        "--review.measure  [probability]  probability, correct, relative",
+        "--review.permuted  [False]  true, false",
+    ):
+        assert f"\n  {line}\n      " in card[card.index("settings of every method\n") :]
+    of_every = json.loads(shown(capsys, "reviews", name, json=True))["settings_of_every_method"]
+    assert list(of_every) == ["clock", "measure", "permuted"]
+    assert of_every["clock"]["allowed"] == list(CLOCKS)
+    assert of_every["measure"]["allowed"] == list(MEASURES)
+    assert all(one["about"] for one in of_every.values())
+    assert "settings of every method" not in shown(capsys, "optimizers", "adam")
 
 
 def test_the_equation_of_a_card_keeps_its_place(capsys):

@@ -7,6 +7,7 @@ import torch
 import engram
 from engram import recipe
 from engram.errors import UserError
+from engram.review.course import COURSE
 from engram.training import assemble, judge, loop, telling, threads
 
 
@@ -35,6 +36,9 @@ def test_the_review_is_the_recipe_s():
     [
         ({"review": "forgeting_curve"}, "review 'forgeting_curve' is not known", "forgetting_curve"),
         ({"review": "forgetting_curve", "review.sav": 1}, "has no setting 'sav'", "save"),
+        ({"review": "forgetting_curve", "review.cloc": "steps"}, "has no setting 'cloc'", "clock"),
+        ({"review": "shuffle", "review.measur": "correct"}, "has no setting 'measur'", "measure"),
+        ({"review": "forgetting_curve", "review.permute": True}, "has no setting 'permute'", "permuted"),
         ({"review": "forgetting_curve", "review.save": 3}, "save cannot be 3", None),
         ({"review": "shuffle", "review.clock": "step"}, "there is no clock 'step'", "steps"),
         ({"review": "shuffle", "review.measure": "los"}, "recall cannot be measured by 'los'", None),
@@ -50,6 +54,22 @@ def test_a_review_that_cannot_be_is_refused(settings, message, near):
     with pytest.raises(UserError, match=message) as caught:
         made(**settings)
     assert caught.value.nearest == near
+
+
+def test_what_is_allowed_of_a_review_names_the_settings_of_every_method():
+    with pytest.raises(UserError) as caught:
+        made(**{"review": "shuffle", "review.cloc": "steps"})
+    assert caught.value.allowed == "clock, measure, permuted"
+    with pytest.raises(UserError) as caught:
+        made(**{"review": "forgetting_curve", "review.cloc": "steps"})
+    assert str(caught.value.allowed).startswith("memory, save, ")
+    assert str(caught.value.allowed).endswith(", clock, measure, permuted")
+
+
+@pytest.mark.parametrize("setting", COURSE)
+def test_what_is_shown_as_a_setting_of_every_method_can_be_given(setting):
+    for value in COURSE[setting].allowed:
+        assert made(**{"review": "forgetting_curve", f"review.{setting}": value}).state.reviewer is not None
 
 
 def test_a_resumed_run_keeps_its_review(tmp_path):

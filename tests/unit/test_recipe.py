@@ -102,6 +102,24 @@ def test_what_cannot_be_used_is_said_with_the_way_out(settings, said):
     assert len(str(caught.value).splitlines()) <= 5
 
 
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("jobz", "jobs"), ("targt", "target"), ("epocs", "epochs"), ("data.imagesize", "data.image_size")],
+)
+@pytest.mark.parametrize("check", [recipes.build, recipes.refuse_unknown])
+def test_a_mistyped_option_of_whoever_takes_settings_is_told_of_its_options(check, word, near):
+    with pytest.raises(UserError) as caught:
+        check({word: "2"}, where="here", own=("jobs", "target"), then="here --help")
+    assert caught.value.given == f"here: there is no setting {word!r}"
+    assert (caught.value.nearest, caught.value.then) == (near, "here --help")
+
+
+def test_what_a_recipe_has_is_not_refused_whatever_its_value():
+    recipes.refuse_unknown({"epochs": "many", "training.clip-norm": 1, "data": {"path": 3}, "optimizer.mine": 1})
+    with pytest.raises(UserError, match=r"there is no setting 'data\.pth'"):
+        recipes.refuse_unknown({"data": {"pth": "x"}})
+
+
 def test_nan_is_no_number_of_epochs():
     with pytest.raises(UserError, match="epochs cannot be nan"):
         recipes.build({"epochs": "nan"})

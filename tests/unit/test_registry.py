@@ -61,6 +61,15 @@ def test_unknown_settings_are_refused_with_the_nearest(tmp_path):
         registry.check_settings(entry, {"parameters": 1}, reserved=("parameters",))
 
 
+def test_settings_that_go_with_every_entry_are_offered_and_not_taken():
+    entry = registry.find("review", "shuffle")
+    with pytest.raises(UserError) as caught:
+        registry.check_settings(entry, {"cloc": 1}, beside=("clock", "measure"))
+    assert (caught.value.allowed, caught.value.nearest) == ("clock, measure", "clock")
+    with pytest.raises(UserError, match="has no setting 'clock'"):
+        registry.check_settings(entry, {"clock": 1}, beside=("clock",))  # the caller has taken out what is right
+
+
 def test_one_name_has_one_builder():
     def resnet20():
         """Another."""

@@ -104,6 +104,16 @@ def test_what_is_no_study_is_refused(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    ("settings", "near"),
+    [({"sedes": 2}, "seeds"), ({"arm": {}}, "arms"), ({"targt": 0.9}, "target"), ({"epocs": 2}, "epochs")],
+)
+def test_a_mistyped_argument_is_told_of_the_arguments_as_of_the_settings(settings, near):
+    with pytest.raises(UserError) as refused:
+        studying.study({"optimizer": ["sgd", "adam"]}, **settings)
+    assert (refused.value.nearest, refused.value.then) == (near, "engram compare --help lists them")
+
+
 def test_a_refusal_names_the_nearest():
     with pytest.raises(UserError) as refused:
         make(measure="validation.acuracy")

@@ -85,6 +85,7 @@ def dispatch(words: list[str]) -> int:
         known = words and words[0] in app
         raise UserError(str(error).strip(), then=f"engram {words[0]} --help" if known else "engram --help") from None
     if "settings" in ignored:
+        settings.refuse_unknown(words[0], command, given or {})
         bound.arguments["settings"] = given or {}
     code = int(command(*bound.args, **bound.kwargs) or 0)
     if words and words[0] in TAKES_SETTINGS and given is None:  # help was asked for

@@ -1,7 +1,9 @@
 """Recipe settings among the words of a command line: `--optimizer.lr 1e-3`, `--epochs=20`, `--optimizer.decay_all`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from engram import recipe
 from engram.recipe import options
 
 OWN = ("recipe", "plan", "json", "tensorboard", "fix", "help", "version")
@@ -34,6 +36,16 @@ def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
         settings[name] = value
     return rest, settings
+
+
+def refuse_unknown(verb: str, command: Callable[..., Any], settings: Mapping[str, str]) -> None:
+    """Refuse what is neither a setting of the recipe nor an option of the verb, of which it may be one mistyped.
+
+    Raises:
+        UserError: as said, with the nearest of both.
+    """
+    own = [option for option in recipe.options_of(command) if option != "settings"]
+    recipe.refuse_unknown(settings, where=f"engram {verb}", own=own, then=f"engram {verb} --help lists them")
 
 
 def list_all(task: str) -> None:

@@ -103,6 +103,7 @@ def facts_of(entry: "Entry") -> dict[str, Any]:
         "paper": entry.paper,
         "year": entry.year,
         "settings": settings_of(entry),
+        **({"settings_of_every_method": course()} if entry.kind == "review" else {}),
         **facts,
     }
 
@@ -121,6 +122,15 @@ def settings_of(entry: "Entry") -> dict[str, Any]:
         for one in parameters
         if one.name not in filled_in and one.kind is not one.VAR_KEYWORD
     }
+
+
+def course() -> dict[str, dict[str, Any]]:
+    """What can be set beside the settings of any review method: the default, what is allowed, and what it is."""
+    from dataclasses import asdict
+
+    from engram.review.course import COURSE
+
+    return {name: asdict(setting) for name, setting in COURSE.items()}
 
 
 def overview(entries: list["Entry"]) -> None:
@@ -188,6 +198,10 @@ def card(entry: "Entry") -> None:
         prefix = f"--{DOTTED[entry.kind]}." if entry.kind in DOTTED else ""
         for name, default in settings.items():
             print(f"  {prefix}{name}  [{default}]")
+    if entry.kind == "review":
+        print("\nsettings of every method")
+        for name, one in course().items():
+            print(f"  --review.{name}  [{one['default']}]  {', '.join(one['allowed'])}\n      {one['about']}")
     module = sys.modules.get(entry.build.__module__)
     if module is not None and module.__doc__ and entry.kind != "source":
         text = without_examples(inspect.cleandoc(module.__doc__))

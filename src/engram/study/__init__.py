@@ -20,17 +20,9 @@ The package can be called: `engram.study(...)` is `engram.study.study.study(...)
 """
 
 import sys
-from types import ModuleType
-from typing import Any
 
+from engram.called import CalledPackage
 
-class _Study(ModuleType):
-    """The package as a function, so that `engram.study(...)` reads as `engram.train(...)` does."""
+CALLED = "engram.study.study:study"
 
-    def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        from engram.study.study import study
-
-        return study(*arguments, **settings)
-
-
-sys.modules[__name__].__class__ = _Study
+sys.modules[__name__].__class__ = CalledPackage

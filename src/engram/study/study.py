@@ -143,7 +143,8 @@ def prepare(
     **settings: Any,
 ) -> Plan:
     """The plan of a study; everything that can be refused without reading data is refused here."""
-    base = recipes.build(settings, recipe, where="engram.study")
+    words, then = recipes.options_of(study), "engram compare --help lists them"
+    base = recipes.build(settings, recipe, where="engram.study", own=words, then=then)
     own = compared.named(arms) if isinstance(arms, Mapping) else list(arms)
     made = plan.make(
         base,

@@ -31,9 +31,11 @@ The package can be called: `engram.trace(...)` is `engram.trace.record.trace(...
 
 import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
+from engram.called import CalledPackage
+
+CALLED = "engram.trace.record:trace"
 _HOMES = {
     "Trace": "engram.trace.graph",
     "Node": "engram.trace.graph",
@@ -44,18 +46,10 @@ _HOMES = {
 }
 
 
-class _Trace(ModuleType):
-    """The package as a function; what it offers is imported when it is first asked for."""
-
-    def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        from engram.trace.record import trace
-
-        return trace(*arguments, **settings)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'engram.trace' has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'engram.trace' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
-sys.modules[__name__].__class__ = _Trace
+sys.modules[__name__].__class__ = CalledPackage

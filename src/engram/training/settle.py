@@ -13,12 +13,13 @@ from engram.grammar import switch
 from engram.layers import auxiliary
 from engram.recipe import KIND_OF_TASK, Choice, Recipe
 from engram.review import methods
+from engram.review.course import COURSE
 from engram.review.reviewer import Reviewer
 
 
 def check_names(recipe: Recipe) -> None:
     """Refuse an unknown model, optimiser, schedule or augmentation before any data is read."""
-    methods.build(recipe.review.name, _course(recipe)[1])
+    methods.build(recipe.review.name, _course(recipe)[1], beside=COURSE)
     for kind, choice in (
         (KIND_OF_TASK[recipe.task], recipe.model),
         ("optimizer", recipe.optimizer),
@@ -112,7 +113,7 @@ def build_reviewer(
     """
     course, settings = _course(recipe)
     course.setdefault("measure", measure)
-    method = methods.build(recipe.review.name, settings)
+    method = methods.build(recipe.review.name, settings, beside=COURSE)
     method.meet(Names(pool))
     return Reviewer(
         len(pool),
@@ -124,10 +125,6 @@ def build_reviewer(
         floor=floor,
         **course,
     )
-
-
-COURSE = ("clock", "measure", "permuted")
-"""Settings of `review` that go with every method: those of the Reviewer."""
 
 
 def _course(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:

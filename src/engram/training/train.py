@@ -42,7 +42,7 @@ def train(
     >>> run.reason, sorted(run.evaluations)
     ('finished', ['test', 'validation'])
     """
-    complete = recipes.build(settings, recipe, where="engram.train")
+    complete = recipes.build(settings, recipe, where="engram.train", own=recipes.options_of(train))
     assembled_path = Path(complete.output) if complete.output else default_path(complete)
     complete = replace(complete, output=str(assembled_path))
     with RunFolder.create(assembled_path, complete) as folder:
@@ -72,7 +72,9 @@ def resume(
     path = Path(path)
     with RunFolder.open(path) as folder:
         first = recipes.load(path / "recipe.toml")
-        complete = replace(recipes.build(settings, first, where="engram resume"), output=str(path))
+        own, then = recipes.options_of(resume), "engram resume --help lists them"
+        complete = recipes.build(settings, first, where="engram resume", own=own, then=then)
+        complete = replace(complete, output=str(path))
         for section in FIXED_ON_RESUME:
             if getattr(complete, section) != getattr(first, section):
                 raise UserError(

@@ -1,7 +1,8 @@
 """Ordered streams: review along the forgetting curve against none, recent and uniform replay.
 
     python bench/review/streams.py all mnist --data DIR       tune, ideas and decide; also one of them alone
-    python bench/review/streams.py table                      the results as Markdown
+    python bench/review/streams.py table                      the tables of docs/review_results.md
+    python bench/review/streams.py table --all                every method, the tuned settings and the ideas as well
 
 tune: four trials of every method on a held-out part of the training split, 2 seeds, one capacity. ideas: what else was
 tried, on the same held-out part. decide: the tuned methods and their controls on the test split, 5 other seeds, every
@@ -19,6 +20,7 @@ import platform
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from torch import nn
 import engram
 from engram.review import stream_metrics as metrics
 from engram.review.stream import ReviewStream
-from engram.study.statistics import describe, holm, paired
+from engram.study.statistics import Paired, describe, holm, paired
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "review_streams.json"
@@ -198,42 +200,171 @@ def decide(book: Book) -> None:
         show(book.workload.name, book.results, capacity)
 
 
-def show(name: str, results: dict[str, Any], capacity: int | None) -> None:
-    """One capacity as Markdown: accuracy, forgetting, and the difference to uniform by pairs."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+Rows = dict[int, dict[str, Any]]
+"""What was decided with one method and capacity, by seed."""
+
+
+def arms(results: dict[str, Any], capacity: int | None) -> dict[str, Rows]:
+    """What was decided with one capacity, by method."""
+    found: dict[str, Rows] = {}
     for key, row in results["runs"].items():
         arm, held, seed = key.split(" | ")
         if held == str(capacity or "all"):
             found.setdefault(arm, {})[int(seed)] = row
+    return found
+
+
+def mean(rows: Rows, figure: str = "accuracy") -> float:
+    return 100 * statistics.fmean(row[figure] for row in rows.values())
+
+
+def less(ours: Rows, other: Rows, figure: str = "accuracy", task: int | None = None) -> Paired:
+    """One method minus another over the seeds of both, in points; of one task where the figure is a list."""
+    pairs = [(ours[seed][figure], other[seed][figure]) for seed in sorted(ours.keys() & other.keys())]
+    return paired([100 * (a - b if task is None else a[task] - b[task]) for a, b in pairs])
+
+
+def to_uniform(found: dict[str, Rows]) -> dict[str, tuple[Paired, float]]:
+    """Every method against uniform replay, and its p corrected for all of them."""
+    against = {arm: less(rows, found["uniform"]) for arm, rows in found.items() if arm != "uniform" and len(rows) > 1}
+    corrected = holm([one.p for one in against.values()])
+    return {arm: (one, p) for (arm, one), p in zip(against.items(), corrected, strict=True)}
+
+
+def show(name: str, results: dict[str, Any], capacity: int | None) -> None:
+    """One capacity as Markdown: accuracy, forgetting, and the difference to uniform by pairs."""
+    found = arms(results, capacity)
     if len(found.get("uniform", {})) < 2:
         return  # not done yet
-    base, against = found["uniform"], {}
-    for arm, rows in found.items():
-        if arm != "uniform" and len(rows) > 1:
-            seeds = sorted(rows.keys() & base.keys())
-            against[arm] = paired([100 * (rows[seed]["accuracy"] - base[seed]["accuracy"]) for seed in seeds])
-    corrected = dict(zip(against, holm([one.p for one in against.values()]), strict=True))
+    against = to_uniform(found)
     print(f"\n{name}, capacity {capacity or 'all'} ({results['about']})\n")
-    print("| method | accuracy % | forgetting | - uniform, 95 % interval | p | Holm |\n|---|---|---|---|---|---|")
-    for arm, rows in sorted(found.items(), key=lambda item: -statistics.fmean(r["accuracy"] for r in item[1].values())):
+    print("| method | accuracy % | forgetting | forward | - uniform, 95 % interval | p | Holm |\n" + "|---" * 7 + "|")
+    for arm, rows in sorted(found.items(), key=lambda item: -mean(item[1])):
         one = describe([100 * row["accuracy"] for row in rows.values()])
-        lost = statistics.fmean(row["forgetting"] for row in rows.values())
         told = "| | |"
         if arm in against:
-            two = against[arm]
-            told = f"{two.mean:+.2f} [{two.low:+.2f}, {two.high:+.2f}] | {two.p:.4f} | {corrected[arm]:.4f} |"
-        print(f"| {arm} | {one.mean:.2f} ± {one.sd:.2f} | {lost:.3f} | {told}")
-    for control in ("permuted", "no forgetting", "not_coming"):
-        if control in found and "forgetting_curve" in found:
-            ours, other = found["forgetting_curve"], found[control]
-            seeds = sorted(ours.keys() & other.keys())
-            if len(seeds) > 1:
-                two = paired([100 * (ours[seed]["accuracy"] - other[seed]["accuracy"]) for seed in seeds])
-                told = f"{two.mean:+.2f} [{two.low:+.2f}, {two.high:+.2f}], p = {two.p:.4f}"
-                print(f"forgetting_curve - {control}: {told}")
+            two, p = against[arm]
+            told = f"{two.mean:+.2f} [{two.low:+.2f}, {two.high:+.2f}] | {two.p:.4f} | {p:.4f} |"
+        lost = f"{mean(rows, 'forgetting'):.2f} | {mean(rows, 'forward'):+.2f}"
+        print(f"| {arm} | {one.mean:.2f} ± {one.sd:.2f} | {lost} | {told}")
+    ours = found.get("forgetting_curve", {})
+    for base, figure in (*((one, "accuracy") for one in (*CONTROLS, "not_coming")), ("uniform", "forward")):
+        other = found.get(base, {})
+        if len(ours.keys() & other.keys()) > 1:
+            two = less(ours, other, figure)
+            told = f"{two.mean:+.2f} [{two.low:+.2f}, {two.high:+.2f}], p = {two.p:.4f}"
+            print(f"forgetting_curve - {base}, {figure}: {told}")
 
 
-def table() -> None:
+STREAMS = {
+    "mnist": "MNIST, classes",
+    "mnist-domains": "MNIST, domains",
+    "cifar10": "CIFAR-10, classes",
+    "cifar10-wrong20": "the same, 20 % wrong labels",
+    "cifar10-wrong40": "the same, 40 % wrong labels",
+    "cifar10-tail": "CIFAR-10, a long tail",
+    "digits": "digits, classes",
+}
+"""In the order of the page, and what they are called there."""
+
+COMPARED = {
+    "none": "no review",
+    "recent": "recent",
+    "uniform": "uniform",
+    "forgetting_curve": "curve",
+    "permuted": "permuted",
+}
+"""The methods of the page, and what they are called there."""
+
+
+def decided(name: str, results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Rows]]]:
+    """The capacities of a workload that have all seeds, the smallest first."""
+    for capacity in sorted(WORKLOADS[name].capacities, key=lambda one: one or 10**9):
+        found = arms(results, capacity)
+        if len(found.get("permuted", {})) == len(SEEDS):
+            yield f"{capacity:,}" if capacity else "all", found
+
+
+def page() -> str:
+    """The tables of docs/review_results.md: accuracy by pairs; forgetting and transfer; MNIST, task by task."""
+    *four, permuted = COMPARED.values()
+    accuracy = [
+        row(
+            "stream",
+            "places",
+            *four,
+            "curve - uniform",
+            "p (Holm)",
+            "curve - permuted",
+            "p",
+            "curve - `not_coming`",
+            "p",
+        ),
+        "|---|---:|---:|---:|---:|---:|---|---:|---|---:|---|---:|",
+    ]
+    lost = [
+        row("stream", "places", *four, permuted, "backward, curve - uniform", "right after each task, curve - uniform"),
+        "|---|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    results = read()
+    for name, title in STREAMS.items():
+        nothing = arms(results[name], WORKLOADS[name].capacities[0])["none"]  # it keeps nothing: the same for every one
+        for places, found in decided(name, results[name]):
+            ours, uniform = found["forgetting_curve"], found["uniform"]
+            shown = [{"none": nothing, **found}.get(arm) for arm in COMPARED]
+            against, p = to_uniform(found)["forgetting_curve"]
+            told = [interval(against), short(p)]
+            for control in ("permuted", "not_coming"):
+                against = less(ours, found[control])
+                told += [interval(against), short(against.p)]
+            accuracy.append(row(title, places, *(f"{mean(rows):.2f}" if rows else "" for rows in shown[:-1]), *told))
+            both = [f"{mean(one, 'forgetting'):.1f} / {mean(one, 'backward'):+.1f}" if one else "" for one in shown]
+            told = [starred(less(ours, uniform, figure)) for figure in ("backward", "learned")]
+            lost.append(row(title, places, *both, *told))
+    return "\n\n".join("\n".join(one) for one in (accuracy, lost, by_task(results["mnist"])))
+
+
+def by_task(results: dict[str, Any]) -> list[str]:
+    """Accuracy of every task at the end of one stream."""
+    lines = [row("places", "method", "0, 1", "2, 3", "4, 5", "6, 7", "8, 9"), "|---:|---|---:|---:|---:|---:|---:|"]
+    for number, (places, found) in enumerate(decided("mnist", results)):
+        for arm, called in COMPARED.items():
+            whatever = arm in ("none", "recent")  # the places
+            if not whatever or number == 0:
+                ends = zip(*(one["at the end"] for one in found[arm].values()), strict=True)
+                means = [f"{100 * statistics.fmean(end):.1f}" for end in ends]
+                lines.append(row("any" if whatever else places, called, *means))
+        ours, uniform = found["forgetting_curve"], found["uniform"]
+        told = [starred(less(ours, uniform, "at the end", task)) for task in range(5)]
+        lines.append(row(places, "curve - uniform", *told))
+    return lines
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def interval(one: Paired) -> str:
+    return f"{one.mean:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+
+
+def starred(one: Paired) -> str:
+    return interval(one) + " *" * (one.p < 0.05)
+
+
+def short(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def table(*, everything: bool) -> None:
+    print(page())
+    if not everything:
+        return
+    found = [(name, places, one) for name, told in read().items() for places, one in decided(name, told)]
+    p_values = [less(one["forgetting_curve"], one["permuted"]).p for *_, one in found]
+    print("\nforgetting_curve - permuted, p corrected for all of these:")
+    for (name, places, _), corrected in zip(found, holm(p_values), strict=True):
+        print(f"{name}, {places}: {corrected:.4f}")
     for name, results in read().items():
         print(f"\n## {name}\n\ntuned: {results['tuned']}")
         for capacity in WORKLOADS[name].capacities:
@@ -257,10 +388,11 @@ def main() -> None:
         verb.add_argument("workload", choices=list(WORKLOADS))
         verb.add_argument("--data", default="data", help="the folder that holds mnist/ and cifar10/")
         verb.add_argument("--cache", default="build/review", help="where made data are kept")
-    verbs.add_parser("table")
+    verb = verbs.add_parser("table")
+    verb.add_argument("--all", action="store_true", help="every method, the tuned settings and the ideas as well")
     chosen = parser.parse_args()
     if chosen.task == "table":
-        table()
+        table(everything=chosen.all)
         return
     torch.set_num_threads(1)
     book = Book(WORKLOADS[chosen.workload], chosen)

@@ -12,10 +12,11 @@ RESULTS = ROOT / "bench" / "results"
 # the scripts of bench/ import each other by bare names: nothing of that stays behind for other tests
 sys.path.insert(0, str(ROOT / "bench" / "review"))
 import glance  # noqa: E402
+import streams  # noqa: E402
 import table  # noqa: E402
 
 sys.path.remove(str(ROOT / "bench" / "review"))
-for name in ("glance", "table", "workloads"):
+for name in ("glance", "stream_ideas", "stream_workloads", "streams", "table", "workloads"):
     del sys.modules[name]
 
 
@@ -30,6 +31,12 @@ def test_the_page_has_the_figures_of_the_results():
     page = (ROOT / "docs" / "review.md").read_text(encoding="utf-8")
     for line in glance.all_to_full(RESULTS).splitlines():
         assert line in page, "make it anew: python bench/review/run.py table"
+
+
+def test_the_page_has_the_figures_of_the_streams():
+    page = (ROOT / "docs" / "review_results.md").read_text(encoding="utf-8")
+    for line in streams.page().splitlines():
+        assert line in page, "make it anew: python bench/review/streams.py table"
 
 
 def test_pairs_are_of_the_same_seeds_and_stars_are_counted(tmp_path):

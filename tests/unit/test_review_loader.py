@@ -1,6 +1,7 @@
 """The loader feeds anyone's loop: any data set, any collate, any workers, and grades find their examples."""
 
 import io
+import math
 from datetime import timedelta
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from engram.errors import UserError
-from engram.review import export
+from engram.review import export, methods
+from engram.review.export import read_examples
 from engram.review.loader import ReviewLoader
-from engram.review.sampler import ReviewSampler
+from engram.review.sampler import UNITS, ReviewSampler
 
 
 class Numbers(Dataset):
@@ -643,3 +645,167 @@ def test_labels_that_do_not_fit_what_has_come_leave_a_sampler_as_it_was():
         sampler.grow(12, torch.arange(10))
     assert (sampler.examples, len(sampler.labels), len(sampler.ledger)) == (10, 10, 10)
     assert sampler.fingerprint() == before
+
+
+def test_a_batch_that_went_by_is_noticed_at_the_next_one():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle")
+    for number, (x, _) in enumerate(loader):
+        if number == 2:
+            continue
+        if number == 3:
+            with pytest.raises(UserError, match="a batch before this one was not graded") as refused:
+                loader.grade(x)
+            assert "loader.skip()" in refused.value.then
+            loader.skip()
+        loader.grade(x)
+    assert loader.sampler.reviewer.round_is_over
+    seen = loader.ledger.visits > 0
+    assert int(seen.sum()) == 32
+    assert loader.ledger.loss[seen].tolist() == torch.arange(40.0)[seen].tolist()  # each has its own
+
+
+def test_a_loop_may_read_ahead_of_what_it_grades():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle")
+    for _ in range(loader.rounds):
+        batches = iter(loader)
+        before, _ = next(batches)
+        for x, _ in batches:
+            loader.grade(before)
+            before = x
+        loader.grade(before)
+    assert loader.ledger.loss.tolist() == list(range(40))
+
+
+def test_where_the_first_of_a_round_went_by_nothing_of_it_is_recorded():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle")
+    for number, (x, _) in enumerate(loader):
+        if number:
+            loader.grade(x)
+    with pytest.raises(UserError, match="which ones is not known: nothing of their round was recorded"):
+        next(iter(loader))
+    assert not loader.ledger.seen.any()
+    for x, _ in loader:  # the next round
+        loader.grade(x)
+    assert loader.finished
+    assert loader.ledger.loss.tolist() == list(range(40))
+
+
+def test_a_sampler_that_let_a_batch_go_by_records_nothing_of_the_round_and_one_may_be_skipped():
+    sampler = ReviewSampler(12, batch_size=4, epochs=3, method="shuffle")
+    for number, batch in enumerate(sampler):
+        if number:
+            sampler.grade(torch.tensor(batch).float())
+    with pytest.raises(UserError, match="nothing of that round was recorded"):
+        next(iter(sampler))
+    assert not sampler.ledger.seen.any()
+    for number, batch in enumerate(sampler):
+        sampler.grade(torch.tensor(batch).float()) if number else sampler.skip()
+    seen = sampler.ledger.seen
+    assert int(seen.sum()) == 8
+    assert sampler.ledger.loss[seen].tolist() == torch.arange(12.0)[seen].tolist()
+    with pytest.raises(UserError, match="no batch to leave out"):
+        sampler.skip()
+
+
+def test_a_data_set_that_was_smaller_than_a_batch_gets_whole_ones_when_it_has_grown():
+    data = Numbers(4)
+    loader = ReviewLoader(data, batch_size=16, epochs=40, method="shuffle")
+    drive(loader, 1)
+    data.count = 40
+    sizes = [len(x) for x, _ in loader if loader.grade(torch.ones(len(x))) is not None]
+    assert max(sizes) == 16
+    again = ReviewLoader(Numbers(40), batch_size=16, epochs=40, method="shuffle")
+    again.load_state_dict(loader.state_dict())
+    small = ReviewLoader(Numbers(4), batch_size=16, epochs=40, method="shuffle")
+    drive(small, 1)
+    state = small.state_dict()
+    again.load_state_dict(state)
+    state["reviewer"]["settings"]["batch_size"] = 4  # as earlier versions saved it
+    del state["reviewer"]["batch_size"]
+    again.load_state_dict(state)
+    assert len(again.ledger) == 40
+
+
+def test_a_generator_that_is_given_is_not_seeded_anew():
+    mine = torch.Generator().manual_seed(5)
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, generator=mine)
+    drive(loader, 1)
+    assert mine.initial_seed() == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": methods.build("shuffle"), "settings": {"save": 0.9}}, "settings are for methods that are given by"),
+        ({"settings": ["save"]}, "settings cannot be"),
+        ({"settings": {"classes": True}}, "classes needs to know the class of every example"),
+        ({"settings": {"classes": True}, "labels": [0, 1] * 20, "unit": "batch"}, "classes needs to know the class"),
+        ({"seed": "3"}, "seed cannot be '3'"),
+        ({"seed": 1.5}, "seed cannot be 1.5"),
+    ],
+)
+def test_what_no_loader_can_be_made_of_is_refused(wrong, message):
+    with pytest.raises(UserError, match=message):
+        ReviewLoader(Numbers(), batch_size=8, epochs=2, **wrong)
+
+
+def test_a_sampler_wants_the_number_of_examples():
+    with pytest.raises(UserError, match="Numbers is no number of examples") as refused:
+        ReviewSampler(Numbers(), 16, epochs=2)
+    assert refused.value.allowed == "len(dataset)"
+
+
+@pytest.mark.parametrize("lr", [math.inf, math.nan, -1.0, "x", True])
+def test_a_learning_rate_by_which_no_clock_goes_is_refused(lr):
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2)
+    x, _ = next(iter(loader))
+    with pytest.raises(UserError, match="lr cannot be"):
+        loader.grade(torch.ones(len(x)), lr=lr)
+    loader.grade(torch.ones(len(x)), lr=0.0)
+    assert math.isfinite(loader.sampler.reviewer.clock)
+
+
+def test_an_answer_is_right_or_wrong():
+    for loader in (ReviewLoader(Numbers(), batch_size=8, epochs=2, measure="correct", unit=unit) for unit in UNITS):
+        x, _ = next(iter(loader))
+        for wrong in (torch.full((8,), math.nan), torch.full((8,), 0.5)):
+            with pytest.raises(UserError, match="neither right nor wrong"):
+                loader.grade(torch.ones(len(x)), correct=wrong)
+        with pytest.raises(UserError, match="correct is of shape list, the batch has 8 examples"):
+            loader.grade(torch.ones(len(x)), correct=[True] * 8)
+        loader.grade(torch.ones(len(x)), correct=torch.ones(8))
+
+
+def test_with_whole_batches_a_loss_that_is_not_finite_is_told_by_its_own_place():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, unit="batch")
+    next(iter(loader))
+    losses = torch.ones(8)
+    losses[5] = math.nan
+    with pytest.raises(UserError, match="the loss of place 5 in the batch is nan"):
+        loader.grade(losses)
+
+
+def test_a_bundled_row_of_the_table_names_its_examples(tmp_path):
+    loader = ReviewLoader(Numbers(10), batch_size=4, epochs=2, unit="batch")
+    drive(loader, 1)
+    loader.export(tmp_path / "ledger.parquet")
+    names, _ = read_examples(tmp_path / "ledger.parquet")
+    assert [[int(one) for one in name.split()] for name in names] == [one.tolist() for one in loader.sampler.bundles]
+    shared = ReviewSampler(16, batch_size=4, epochs=2, unit="batch", rank=1, world=2)
+    shared.export(tmp_path / "ledger.parquet")
+    names, _ = read_examples(tmp_path / "ledger.parquet")
+    assert sorted(int(one) for name in names for one in name.split()) == shared.shard.tolist()
+
+
+def test_what_is_no_state_is_refused():
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2)
+    drive(loader, 1)
+    before = visits_of(loader)
+    for state, message in ((None, "NoneType is no state"), ({**loader.state_dict(), "rank": 1}, "of process 1 of 1")):
+        with pytest.raises(UserError, match=message):
+            loader.load_state_dict(state)
+    beyond = loader.state_dict()
+    beyond["reviewer"]["order"] = torch.full((8,), 40, dtype=torch.int32)
+    with pytest.raises(UserError, match="examples that are not 0 to 39"):
+        loader.load_state_dict(beyond)
+    assert visits_of(loader) == before

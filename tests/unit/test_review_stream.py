@@ -232,7 +232,7 @@ def test_the_mean_and_its_weights():
 def test_answers_count_where_recall_is_measured_so():
     stream = ReviewStream(capacity=4, measure="correct")
     stream.mix(torch.zeros(2))
-    with pytest.raises(UserError, match="3 answers for 2"):
+    with pytest.raises(UserError, match="correct is of shape 3, the batch has 2"):
         stream.grade(torch.ones(2), correct=torch.tensor([True] * 3))
     stream.grade(torch.ones(2), correct=torch.tensor([True, False]))
     assert stream.ledger.recall.tolist() == [1, 0]
@@ -498,3 +498,49 @@ def test_a_ring_shares_its_places_where_there_are_classes():
 def test_settings_that_cannot_be_used(settings, words):
     with pytest.raises(UserError, match=words):
         ReviewStream(**{"capacity": 10, **settings})
+
+
+def test_a_state_that_is_not_whole_leaves_the_stream_as_it_was():
+    stream = ReviewStream(capacity=20, seed=1)
+    for x in torch.arange(60.0).split(6):
+        mixed = stream.mix(x)
+        stream.grade(mixed / 60)
+    whole = stream.state_dict()
+    other = ReviewStream(capacity=20, seed=1)
+    for x in torch.arange(30.0).split(6):
+        mixed = other.mix(x)
+        other.grade(mixed / 60)
+    before = other.state_dict()
+    for part, key in (("store", "keys"), ("ledger", "strength"), (None, "highest_lr")):
+        broken = {**whole, "store": dict(whole["store"]), "ledger": dict(whole["ledger"])}
+        del (broken if part is None else broken[part])[key]
+        with pytest.raises(UserError):
+            other.load_state_dict(broken)
+        assert torch.equal(other.state_dict()["store"]["arrival"], before["store"]["arrival"])
+        assert (other.steps, other.clock, len(other), other.seen) == (5, before["clock"], 20, 30)
+        assert torch.equal(other.ledger.strength, before["ledger"]["strength"])
+    with pytest.raises(UserError, match="NoneType is no state"):
+        other.load_state_dict(None)
+    other.load_state_dict(whole)
+    assert other.seen == 60
+
+
+def test_losses_and_answers_that_are_none_are_refused():
+    stream = ReviewStream(capacity=4, measure="correct")
+    stream.mix(torch.zeros(2))
+    for losses, kind in (([0.1, 0.1], "list"), (torch.ones(2, dtype=torch.int64), "torch.int64")):
+        with pytest.raises(UserError, match=f"losses are {kind}"):
+            stream.grade(losses)
+    with pytest.raises(UserError, match="correct is of shape list"):
+        stream.grade(torch.ones(2), correct=[True, True])
+    with pytest.raises(UserError, match="neither right nor wrong"):
+        stream.grade(torch.ones(2), correct=torch.tensor([1.0, 0.3]))
+    with pytest.raises(UserError, match="lr cannot be inf"):
+        stream.grade(torch.ones(2), lr=float("inf"))
+    stream.grade(torch.ones(2), correct=torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize("wrong", [{"review": "x"}, {"unit": "batch"}])
+def test_text_is_no_share_and_no_unit(wrong):
+    with pytest.raises(UserError, match="cannot be"):
+        ReviewStream(capacity=4, **wrong)

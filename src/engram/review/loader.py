@@ -27,7 +27,7 @@ from engram.review.content import content
 from engram.review.labels import are_classes
 from engram.review.method import Method
 from engram.review.reviewer import generator
-from engram.review.sampler import ReviewSampler
+from engram.review.sampler import ReviewSampler, check_state
 
 TAKEN = ("shuffle", "sampler", "batch_sampler")
 
@@ -78,6 +78,8 @@ class ReviewLoader:
         **loader: Any,
     ) -> None:
         _check(loader)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise UserError(f"settings cannot be {settings!r}", allowed='a dictionary, as {"save": 0.5}')
         self.dataset, self.seed = dataset, seed
         self.given_labels = labels
         self.sampler = ReviewSampler(
@@ -96,11 +98,13 @@ class ReviewLoader:
             words=(type(dataset).__name__,),
             **(settings or {}),
         )
-        self.rng = loader.pop("generator", None) or torch.Generator()
+        self.own_rng = torch.Generator()
+        self.rng = loader.pop("generator", None) or self.own_rng  # another's is not seeded anew
         self.round = _Round()
         self.arguments = loader
         self.data = self._reading()
         self.waiting = 0  # batches that were yielded and not yet graded
+        self.ahead = 0  # as many waited when the first of this pass was graded: so far the loop reads ahead
 
     def _reading(self) -> torch.utils.data.DataLoader[Any]:
         return torch.utils.data.DataLoader(self.dataset, batch_sampler=self.round, generator=self.rng, **self.arguments)
@@ -136,20 +140,32 @@ class ReviewLoader:
 
     def __iter__(self) -> Iterator[Any]:
         if self.waiting:
-            raise UserError(
-                f"{self.waiting:,} batches were not graded",
-                then="call loader.grade(losses) once for each batch, or loader.skip() where it is left out",
-            )
+            self._refuse_ungraded()
+        self.ahead = 0
         self._look_for_more()
         batches = self.sampler.batches()
         if not batches:
             return
         self.round.lists = [batch.tolist() for batch in batches]
         # worker processes get their seeds from it: the same for the same place in training
-        self.rng.manual_seed(generator(self.seed, self.sampler.reviewer.steps).initial_seed())
+        self.own_rng.manual_seed(generator(self.seed, self.sampler.reviewer.steps).initial_seed())
         for batch in self.data:
             self.waiting += 1
             yield batch
+
+    def _refuse_ungraded(self) -> None:
+        waiting, then = (
+            self.waiting,
+            "call loader.grade(losses) once for each batch, or loader.skip() where it is left out",
+        )
+        if self.ahead <= 1:  # graded one by one: they are the last ones that came
+            raise UserError(f"{waiting:,} batches were not graded", then=then)
+        self.sampler.reviewer.give_up()
+        self.waiting = 0
+        raise UserError(
+            f"{waiting:,} batches were not graded, and which ones is not known: nothing of their round was recorded",
+            then=then,
+        )
 
     def _look_for_more(self) -> None:
         """Take in what has come to the end of the data set."""
@@ -162,9 +178,17 @@ class ReviewLoader:
     def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
         """Record what the oldest ungraded batch showed; the weighted mean of its losses, to minimise.
 
-        Args and errors as for `ReviewSampler.grade`.
+        Args and errors as for `ReviewSampler.grade`. A loop may read some batches ahead of what it grades, always as
+        many: where one more waits than when the first was graded, one went by, and these losses may not be its own.
         """
         self._expect_one()
+        if self.waiting > (self.ahead or self.waiting):
+            raise UserError(
+                "a batch before this one was not graded; nothing was recorded",
+                allowed="one grade a batch, in the order they come",
+                then="loader.skip() where a batch is left out",
+            )
+        self.ahead = self.ahead or self.waiting
         weighted = self.sampler.grade(losses, correct=correct, lr=lr)
         self.waiting -= 1
         return weighted
@@ -172,7 +196,7 @@ class ReviewLoader:
     def skip(self) -> None:
         """Leave the oldest ungraded batch out: nothing is recorded of it."""
         self._expect_one()
-        self.sampler.reviewer.skip()
+        self.sampler.skip()
         self.waiting -= 1
 
     def _expect_one(self) -> None:
@@ -200,6 +224,7 @@ class ReviewLoader:
         Raises:
             UserError: the state of another data set, process, method or setting; this one stays as it was.
         """
+        check_state(state)
         before = min(int(state.get("examples", 0)), len(self.dataset))
         held = content(self.dataset, before) if before and state.get("content") is not None else None
         if held is not None and held != state["content"]:
@@ -208,7 +233,7 @@ class ReviewLoader:
                 allowed="the data set it was kept for, also with more examples at its end",
             )
         self.sampler.load_state_dict(state)
-        self.waiting = 0
+        self.waiting = self.ahead = 0
 
 
 class _Round:

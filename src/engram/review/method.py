@@ -69,6 +69,7 @@ class Method:
         retention: predicted recall at which an example is due.
         least_share: the smallest share of the examples a round may have; smaller ones are filled up at random.
         charge: what a visit costs, in visits: 1 for a forward and a backward pass (a forward pass alone is a third).
+        classes: whether it has to be told the classes.
         permutable: whether it chooses by what this run remembers of each example, through `choose`'s ledger or through
             `fold`: only then is it another method where the examples' memories are exchanged.
         built: the name and every setting, where it was built by name: a state goes on with the same ones.
@@ -78,6 +79,7 @@ class Method:
     retention: float = 0.9
     least_share: float = 1.0
     charge: float = 1.0
+    classes: bool = False
     permutable: bool = True
     built: Mapping[str, Any] = MappingProxyType({})
 

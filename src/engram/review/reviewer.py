@@ -88,14 +88,21 @@ class Reviewer:
         recall.check_measure(measure)
         switch("review", "permuted", permuted)
         switch("review", "drop_last", drop_last)
-        check_course(examples, batch_size, epochs)
+        check_course(examples, batch_size, epochs, seed)
         if permuted:
             check_permutable(method)
-        self.method, self.batch_size, self.epochs = method, min(int(batch_size), examples), float(epochs)
+        self.method, self.epochs = method, float(epochs)
+        self.asked_batch = int(batch_size)
+        self.batch_size = min(self.asked_batch, examples)  # of the round that goes on
         self.seed = seed
         self.drop_last, self.kind_of_clock, self.measure, self.floor = drop_last, clock, measure, floor
         self.agree = agree
         self.labels = as_labels(labels, examples)
+        if method.classes and self.labels is None:
+            raise UserError(
+                "classes needs to know the class of every example",
+                allowed="labels=..., a class for each; single examples, and not unit='batch'",
+            )
         self.ledger = Ledger(examples)
         self.begun_with = examples
         self.permutation = self.exchanged(examples) if permuted else None
@@ -123,14 +130,14 @@ class Reviewer:
     @property
     def steps_per_pass(self) -> int:
         """Batches of one visit to every example."""
-        number = len(self.ledger) / self.batch_size
+        number = len(self.ledger) / min(self.asked_batch, len(self.ledger))
         return max(1, int(number) if self.drop_last else math.ceil(number))
 
     @property
     def rounds(self) -> int:
         if self.planned is not None:
             return len(self.planned)
-        least = max(1, int(self.method.least_share * len(self)) // self.batch_size)
+        least = max(1, int(self.method.least_share * len(self)) // min(self.asked_batch, len(self)))
         return math.ceil(self.total_steps / least)
 
     @property
@@ -168,6 +175,7 @@ class Reviewer:
             self.order, self.position = self.order[:0], 0
             return
         self.round += 1
+        self.batch_size = min(self.asked_batch, len(self))  # the data set may have been smaller than a batch
         left = self.total_steps - self.steps
         plan = self.planned or []
         planned = self.round < len(plan)
@@ -253,13 +261,9 @@ class Reviewer:
                 found at the end of the round, and nothing of that round is recorded.
         """
         self.expect(losses, correct)
-        if losses.device.type == "cpu" and not torch.isfinite(losses).all():
-            wrong = int((~torch.isfinite(losses)).nonzero()[0])
-            raise UserError(
-                f"the loss of place {wrong} in the batch is {float(losses[wrong])}; nothing was recorded",
-                allowed="finite losses",
-                then="lower the learning rate, or clip the gradient",
-            )
+        check_rate(lr)
+        if losses.device.type == "cpu":
+            recall.check_finite(losses)
         weighted = self.weigh(losses).mean()
         self.observe(losses.detach(), correct=correct, lr=lr)
         return weighted
@@ -287,12 +291,8 @@ class Reviewer:
                 allowed=f"one loss an example, shape {wanted}",
                 then='compute them with reduction="none"',
             )
-        if correct is not None and (not isinstance(correct, Tensor) or correct.shape != losses.shape):
-            shape = "x".join(map(str, getattr(correct, "shape", ()))) or "a single truth value"
-            raise UserError(
-                f"correct is of shape {shape}, the batch has {wanted} examples",
-                allowed=f"whether each answer was right, shape {wanted}",
-            )
+        if correct is not None:
+            recall.check_correct(correct, wanted)
 
     def observe(
         self,
@@ -334,6 +334,13 @@ class Reviewer:
         self.steps += 1
         if self.round_is_over:
             self.fold()
+
+    def give_up(self) -> None:
+        """Leave the rest of the round out, and record nothing of it: whose losses came is not known."""
+        left = -(-(len(self.order) - self.position * self.batch_size) // self.batch_size)
+        self.pending.clear()
+        self.position += left
+        self.steps += left
 
     def _pace(self, visits: int, lr: float | None) -> float:
         """How far the clock goes in a step."""
@@ -465,7 +472,7 @@ def _once_a_batch(observed: Observed, examples: int) -> Observed:
     return observed.at(order[~again].sort().values) if bool(again.any()) else observed
 
 
-def check_course(examples: int, batch_size: int, epochs: float) -> None:
+def check_course(examples: int, batch_size: int, epochs: float, seed: int = 0) -> None:
     """Refuse numbers of which no rounds can be made."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise UserError(
@@ -476,8 +483,23 @@ def check_course(examples: int, batch_size: int, epochs: float) -> None:
             f"nothing to review: epochs is {epochs!r}",
             allowed="a number above 0: visits divided by the number of examples",
         )
+    if isinstance(examples, bool) or not isinstance(examples, Integral):
+        raise UserError(
+            f"nothing to review: {type(examples).__name__} is no number of examples", allowed="len(dataset)"
+        )
     if examples < 1:
         raise UserError(f"nothing to review: {examples} examples")
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise UserError(f"seed cannot be {seed!r}", allowed="a whole number")
+
+
+def check_rate(lr: float | None) -> None:
+    """Refuse a learning rate by which no clock can go."""
+    number = isinstance(lr, Real) and not isinstance(lr, bool)
+    if lr is not None and not (number and 0 <= lr < math.inf):
+        raise UserError(
+            f"lr cannot be {lr!r}; nothing was recorded", allowed="the learning rate of the step, 0 or more"
+        )
 
 
 PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control

@@ -42,6 +42,7 @@ def save(reviewer: "Reviewer") -> dict[str, Any]:
         "epochs": reviewer.epochs,
         "total_steps": reviewer.total_steps,
         "planned": reviewer.planned,
+        "batch_size": reviewer.batch_size,
         "round": reviewer.round,
         "steps": reviewer.steps,
         "position": reviewer.position,
@@ -64,7 +65,7 @@ def settings(reviewer: "Reviewer") -> dict[str, Any]:
     return {
         "examples": len(reviewer),
         "method": type(reviewer.method).__name__,
-        "batch_size": reviewer.batch_size,
+        "batch_size": reviewer.asked_batch,
         "seed": reviewer.seed,
         "drop_last": reviewer.drop_last,
         "permuted": reviewer.permutation is not None,
@@ -92,6 +93,8 @@ def check(reviewer: "Reviewer", state: Mapping[str, Any], grown: bool) -> None:
         grown: it may be of fewer examples.
     """
     saved, now = dict(state.get("settings", {})), settings(reviewer)
+    if saved.get("batch_size") == saved.get("examples", 0) < now["batch_size"]:  # as earlier versions had it
+        saved["batch_size"] = now["batch_size"]
     pairs = [(name, saved.get(name), value) for name, value in now.items() if name != "built"]
     pairs = [(name, *map(repr, two)) for name, *two in pairs if not (two[0] is None and name in SAID_LATER)]
     if "built" in saved:
@@ -125,6 +128,8 @@ def load(reviewer: "Reviewer", state: Mapping[str, Any]) -> None:
 def _replace(reviewer: "Reviewer", state: Mapping[str, Any]) -> None:
     """What is replaced is replaced whole, and not changed in place, so that it can be put back."""
     now, before = len(reviewer), int(state["settings"]["examples"])
+    if len(state["order"]) and not 0 <= int(state["order"].min()) <= int(state["order"].max()) < before:
+        raise UserError(f"this is no whole state of a review: its round has examples that are not 0 to {before - 1:,}")
     ledger, link, rng, seen = Ledger(before, reviewer.ledger.device), Link(), torch.Generator(), Epochs(before)
     ledger.load_state_dict(state["ledger"])
     link.load_state_dict(state["link"])
@@ -139,6 +144,7 @@ def _replace(reviewer: "Reviewer", state: Mapping[str, Any]) -> None:
         reviewer.method.memory.load_state_dict(state["memory"])
     if state["epochs"] == reviewer.epochs:  # otherwise the run was made longer or shorter, and is planned anew
         reviewer.total_steps, reviewer.planned = int(state["total_steps"]), state["planned"]
+    reviewer.batch_size = int(state.get("batch_size", min(reviewer.asked_batch, before)))
     reviewer.round, reviewer.steps = int(state["round"]), int(state["steps"])
     reviewer.position = int(state["position"])
     reviewer.clock, reviewer.highest_lr = float(state["clock"]), float(state["highest_lr"])

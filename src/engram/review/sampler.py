@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
-from engram.review import export, methods
+from engram.review import export, methods, recall
 from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
@@ -81,7 +81,9 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
     ) -> None:
         self.rank, self.world = _place(rank, world)
         self.examples, self.optimizer, self.words, self.seed = examples, optimizer, words, seed
-        check_course(examples, batch_size, epochs)
+        check_course(examples, batch_size, epochs, seed)
+        if not isinstance(method, str) and settings:
+            raise UserError(f"{', '.join(settings)}: settings are for methods that are given by name")
         self.labels = own = as_labels(labels, examples)
         self.shard = _shard(examples, seed, self.rank, self.world)
         if self.shard is not None and own is not None:
@@ -103,7 +105,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         )
         if unit == "batch":
             _check_bundled(self.reviewer)
-        if (rows := self.shard if self.bundles is None else self.bundles) is not None:
+        if (rows := self._indices()) is not None:
             self.reviewer.method.own(rows, examples)
         if self.reviewer.planned is None:
             self.reviewer.agree = _fewest_of_all(self.world)
@@ -141,17 +143,25 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.handed > self.graded and (self.handed_all or not self.graded):
-            raise UserError(
-                f"{self.handed - self.graded:,} of {self.handed:,} batches of a round went by without being graded",
-                then="call grade(losses) once for each batch, in the order they come; engram.ReviewLoader notices at "
-                "once, also where batches are read ahead and a pass is broken off",
-            )
+            self._refuse_ungraded()
         batches = self.batches()
         self.handed, self.graded, self.handed_all = 0, 0, False
         for batch in batches:
             self.handed += 1
             self.handed_all = self.handed == len(batches)
             yield batch.tolist()
+
+    def _refuse_ungraded(self) -> None:
+        some = f"{self.handed - self.graded:,} of {self.handed:,} batches of a round went by without being graded"
+        if self.graded:  # which ones is not known, nor whose losses came
+            self.reviewer.give_up()
+            self.handed, self.graded, self.handed_all = 0, 0, False
+            some += "; nothing of that round was recorded"
+        raise UserError(
+            some,
+            then="call grade(losses) once for each batch, in the order they come, or skip() where one is left out; "
+            "engram.ReviewLoader notices at once, also where batches are read ahead and a pass is broken off",
+        )
 
     def batches(self) -> list[Tensor]:
         """What is left of this round as index tensors, a new round where nothing is left."""
@@ -187,6 +197,17 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.graded += 1
         return weighted
 
+    def skip(self) -> None:
+        """Leave the next batch out: nothing is recorded of it.
+
+        Raises:
+            UserError: no batch waits.
+        """
+        if self.reviewer.round_is_over:
+            raise UserError("there is no batch to leave out: every batch that came was graded already")
+        self.reviewer.skip()
+        self.graded += 1
+
     def _as_one(self, losses: Tensor, correct: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The mean of a bundle's losses, and whether most of its answers were right."""
         if self.bundles is None or self.reviewer.round_is_over or not isinstance(losses, Tensor):
@@ -199,8 +220,11 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
                 allowed=f"one loss an example, shape {wanted}",
                 then='compute them with reduction="none"',
             )
-        if correct is None or correct.shape != losses.shape:
-            return losses.mean()[None], correct
+        if losses.device.type == "cpu":
+            recall.check_finite(losses)
+        if correct is None:
+            return losses.mean()[None], None
+        recall.check_correct(correct, wanted)
         return losses.mean()[None], (correct.float().mean() >= RECALLED)[None]
 
     def grow(self, examples: int, labels: Tensor | Sequence[int] | None = None) -> None:
@@ -219,15 +243,23 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         self.examples, self.labels = examples, grown
 
     def export(self, path: str | Path) -> None:
-        """Write the ledger as Parquet, a row an example (of this process, named by its index) or a bundled batch.
+        """Write the ledger as Parquet, a row an example (of this process, named by its index) or a bundled batch (named
+        by the indices of its examples).
 
         See `engram.review.export` for its columns and for reading it again.
 
         Raises:
             OSError: it cannot be written; a file that was there stays as it was.
         """
-        names = None if self.shard is None else [str(index) for index in self.shard.tolist()]
+        rows = self._indices()
+        names = None if rows is None else [" ".join(map(str, row.flatten().tolist())) for row in rows]
         export.write(self.ledger, path, due=self.reviewer.due, names=names, labels=self.reviewer.labels)
+
+    def _indices(self) -> Tensor | list[Tensor] | None:
+        """The examples of each row of the ledger, where they are not all of them in order."""
+        if self.bundles is None or self.shard is None:
+            return self.shard if self.bundles is None else self.bundles
+        return [self.shard[bundle] for bundle in self.bundles]
 
     def fingerprint(self, examples: int | None = None) -> str:
         """What tells this data set from another; or of so many of its examples, as they come."""
@@ -248,6 +280,7 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         Raises:
             UserError: the state of another data set, process or method; this one stays as it was.
         """
+        check_state(state)
         before = int(state.get("examples", self.examples))
         may_grow = self.bundles is None and self.world == 1
         fits = before == self.examples or (before < self.examples and may_grow)
@@ -260,15 +293,22 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
                 if may_grow
                 else "the data set it was kept for",
             )
-        if (state["rank"], state["world"]) != (self.rank, self.world):
+        place = (state.get("rank"), state.get("world"))
+        if place != (self.rank, self.world):
             raise UserError(
-                f"this is the state of process {state['rank']} of {state['world']}, not {self.rank} of {self.world}",
+                f"this is the state of process {place[0]} of {place[1]}, not {self.rank} of {self.world}",
                 allowed="as many processes as before, each with its own state",
             )
         if (unit := state.get("unit", self.unit)) != self.unit:  # states of earlier versions do not tell
             raise UserError(f"this is the state of another review: its unit is {unit!r}, not {self.unit!r}")
         self.reviewer.load_state_dict(state["reviewer"], grown=may_grow)
         self.handed, self.graded, self.handed_all = 0, 0, False
+
+
+def check_state(state: Any) -> None:
+    """Refuse what is no state at all."""
+    if not isinstance(state, Mapping):
+        raise UserError(f"{type(state).__name__} is no state of a review", allowed="what state_dict() gave")
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:

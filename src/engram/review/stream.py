@@ -27,8 +27,10 @@ Episodic Memories in Continual Learning", algorithm 1. Where we differ: what is 
 to be forgotten, and new examples are kept after they were trained on, with what that showed.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -39,7 +41,8 @@ from engram.grammar import switch
 from engram.review import recall, stream_methods, stream_tree
 from engram.review.ledger import COLUMNS, Ledger, Observed
 from engram.review.memory import Record
-from engram.review.reviewer import CLOCKS, PERMUTATION, generator
+from engram.review.reviewer import CLOCKS, PERMUTATION, check_rate, generator
+from engram.review.sampler import check_state
 from engram.review.stream_methods import Held, StreamMethod
 from engram.review.stream_store import Store
 from engram.review.stream_tree import Column
@@ -116,10 +119,10 @@ class ReviewStream:
             raise UserError(f"there is no clock {clock!r}", allowed=", ".join(CLOCKS), nearest=nearest(clock, CLOCKS))
         recall.check_measure(measure)
         switch("stream", "permuted", permuted)
-        if not 0 <= review < 1:
-            raise UserError(f"review cannot be {review}", allowed="a share of the batch: 0 up to 1, 1 excluded")
-        if unit is not None and not unit > 0:
-            raise UserError(f"unit cannot be {unit}", allowed="visits, more than 0")
+        if not isinstance(review, Real) or not 0 <= review < 1:
+            raise UserError(f"review cannot be {review!r}", allowed="a share of the batch: 0 up to 1, 1 excluded")
+        if unit is not None and not (isinstance(unit, Real) and unit > 0):
+            raise UserError(f"unit cannot be {unit!r}", allowed="visits, more than 0")
         if not isinstance(method, str) and settings:
             raise UserError(f"{', '.join(settings)}: settings are for methods that are given by name")
         self.method = stream_methods.build(method, settings) if isinstance(method, str) else method
@@ -232,10 +235,10 @@ class ReviewStream:
         waiting = self._expect(losses)
         mean = losses.mean() if weights is None else _weighted(losses, weights)
         shown = losses.detach().to("cpu", torch.float32)
-        _check_finite(shown)
+        recall.check_finite(shown)
+        check_rate(lr)
         if correct is not None:
-            if correct.shape != losses.shape:
-                raise UserError(f"there are {len(correct)} answers for {len(losses)} examples")
+            recall.check_correct(correct, len(losses))
             correct = correct.detach().cpu()
         grades = recall.grade(shown, correct, measure=self.measure)
         if lr is None and self.optimizer is not None:
@@ -263,6 +266,13 @@ class ReviewStream:
                 "there is no batch to grade: every batch that was mixed is graded already",
                 allowed="one grade a batch",
                 then="x, y = stream.mix(x, y) first",
+            )
+        if not isinstance(losses, Tensor) or not losses.is_floating_point():
+            kind = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+            raise UserError(
+                f"losses are {kind}, not a tensor of floating-point numbers",
+                allowed="one loss an example, with its graph",
+                then='compute them with reduction="none", of what stream.mix returned',
             )
         wanted = len(self.waiting)
         if losses.ndim != 1 or len(losses) != wanted:
@@ -333,8 +343,9 @@ class ReviewStream:
         """The reverse of `state_dict`.
 
         Raises:
-            UserError: the state of a stream with other settings; this one stays as it was.
+            UserError: the state of a stream with other settings, or no whole state; this one stays as it was.
         """
+        check_state(state)
         saved = dict(state.get("settings", {}))
         for name, value in self._settings().items():
             if saved.get(name) != value:
@@ -342,15 +353,28 @@ class ReviewStream:
                     f"this is the state of another stream: its {name} is {saved.get(name)!r}, not {value!r}",
                     then="go on with the settings it was begun with",
                 )
-        held, made = int(state["store"]["held"]), int(state["store"]["made"])
-        rows = Ledger(held or 1)
-        if held:
-            rows.load_state_dict(state["ledger"])
-        rows.grow(max(made, 1))
-        record = Record(**{name: column.cpu().clone() for name, column in state["record"].items()})
-        self.method.load_state_dict(state["method"])
+        kept, own = dict(vars(self)), copy.deepcopy(dict(self.method.state_dict()))
+        try:
+            self._replace(state)
+        except Exception as error:
+            vars(self).update(kept)
+            self.method.load_state_dict(own)
+            if isinstance(error, KeyError):
+                raise UserError(f"this is no whole state of a stream: it has no {error.args[0]!r}") from None
+            raise
+
+    def _replace(self, state: Mapping[str, Any]) -> None:
+        """What is replaced is replaced whole, and not changed in place, so that it can be put back."""
+        before = self.store
+        self.store = Store(before.capacity, kind=before.kind, balanced=before.balanced, device=before.device)
         self.store.load_state_dict(state["store"])
-        self.rows, self.record = rows, record
+        rows = Ledger(len(self) or 1)
+        if len(self):
+            rows.load_state_dict(state["ledger"])
+        rows.grow(max(self.store.made, 1))
+        self.rows = rows
+        self.record = Record(**{name: column.cpu().clone() for name, column in state["record"].items()})
+        self.method.load_state_dict(state["method"])
         self.steps, self.largest = int(state["steps"]), int(state["largest"])
         self.clock, self.highest_lr = float(state["clock"]), float(state["highest_lr"])
         self.waiting = None
@@ -395,14 +419,3 @@ def _weighted(losses: Tensor, weights: Tensor) -> Tensor:
         raise UserError("weights that cannot be used", allowed=f"{len(losses)} numbers, none negative, not all 0")
     weights = weights.detach().to(losses)
     return (losses * weights).sum() / weights.sum()
-
-
-def _check_finite(losses: Tensor) -> None:
-    if torch.isfinite(losses).all():
-        return
-    wrong = int((~torch.isfinite(losses)).nonzero()[0])
-    raise UserError(
-        f"the loss of place {wrong} in the batch is {float(losses[wrong])}; nothing was recorded",
-        allowed="finite losses",
-        then="lower the learning rate, or clip the gradient",
-    )

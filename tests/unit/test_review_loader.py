@@ -809,3 +809,39 @@ def test_what_is_no_state_is_refused():
     with pytest.raises(UserError, match="examples that are not 0 to 39"):
         loader.load_state_dict(beyond)
     assert visits_of(loader) == before
+
+
+def test_a_mixed_picture_is_graded_by_its_larger_part():
+    """As mixup does in one's own loop: a weight and a partner for each; the larger part's loss is its own example's."""
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, method="shuffle")
+    draws = torch.Generator().manual_seed(3)
+    shown_to = {}
+    for x, _ in loader:
+        weight, partner = torch.rand(8, generator=draws), torch.randperm(8, generator=draws)
+        one = x.clone().requires_grad_()
+        mixed = weight * one + (1 - weight) * one[partner]
+        places = torch.where(weight >= 0.5, torch.arange(8), partner)
+        mean = loader.grade(mixed, shown=x[places] + 0.25, places=places)
+        assert mean.item() == pytest.approx(mixed.mean().item())
+        mean.backward()
+        assert one.grad.sum().item() == pytest.approx(1.0)
+        shown_to |= {int(x[place]): float(x[place]) + 0.25 for place in places}
+    assert 20 < len(shown_to) < 40  # some were only ever the smaller part
+    assert loader.ledger.seen.nonzero().flatten().tolist() == sorted(shown_to)
+    assert loader.ledger.loss[loader.ledger.seen].tolist() == [shown_to[one] for one in sorted(shown_to)]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_what_is_shown_of_a_batch_is_as_much_as_the_batch(unit):
+    loader = ReviewLoader(Numbers(), batch_size=8, epochs=2, unit=unit)
+    next(iter(loader))
+    with pytest.raises(UserError, match="losses are of shape 7, the batch has 8"):
+        loader.grade(torch.ones(8), shown=torch.ones(7))
+    with pytest.raises(UserError, match="place 2 in the batch is nan"):
+        loader.grade(torch.ones(8), shown=torch.tensor([1.0, 1.0, math.nan, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    if unit == "example":
+        for wrong in (torch.full((8,), 8), torch.full((8,), -1), torch.arange(7), torch.ones(8), [0] * 8):
+            with pytest.raises(UserError, match="places are not those of the batch"):
+                loader.grade(torch.ones(8), places=wrong)
+    loader.grade(torch.ones(8), shown=torch.full((8,), 3.0), places=torch.zeros(8).long())
+    assert float(loader.sampler.reviewer.observed().losses.mean()) == 3.0

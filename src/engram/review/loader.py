@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
+from engram.review.checks import check_state
 from engram.review.content import content
 from engram.review.labels import are_classes
 from engram.review.method import Method
 from engram.review.reviewer import generator
-from engram.review.sampler import ReviewSampler, check_state
+from engram.review.sampler import ReviewSampler
 
 TAKEN = ("shuffle", "sampler", "batch_sampler")
 
@@ -175,7 +176,15 @@ class ReviewLoader:
             if self.arguments.get("persistent_workers"):  # they hold the data set as it was
                 self.data = self._reading()
 
-    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+    def grade(
+        self,
+        losses: Tensor,
+        *,
+        correct: Tensor | None = None,
+        lr: float | None = None,
+        shown: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Record what the oldest ungraded batch showed; the weighted mean of its losses, to minimise.
 
         Args and errors as for `ReviewSampler.grade`. A loop may read some batches ahead of what it grades, always as
@@ -189,7 +198,7 @@ class ReviewLoader:
                 then="loader.skip() where a batch is left out",
             )
         self.ahead = self.ahead or self.waiting
-        weighted = self.sampler.grade(losses, correct=correct, lr=lr)
+        weighted = self.sampler.grade(losses, correct=correct, lr=lr, shown=shown, places=places)
         self.waiting -= 1
         return weighted
 

@@ -43,36 +43,6 @@ def grade(losses: Tensor, correct: Tensor | None = None, *, measure: str = "prob
     return (probability > 0.5).float() if measure == "correct" else probability
 
 
-def check_finite(losses: Tensor) -> None:
-    """Refuse losses that are not finite, and say where."""
-    if torch.isfinite(losses).all():
-        return
-    wrong = int((~torch.isfinite(losses)).nonzero()[0])
-    raise UserError(
-        f"the loss of place {wrong} in the batch is {float(losses[wrong])}; nothing was recorded",
-        allowed="finite losses",
-        then="lower the learning rate, or clip the gradient",
-    )
-
-
-def check_correct(correct: Tensor, examples: int) -> None:
-    """Refuse answers of another number, and what is neither right nor wrong.
-
-    Nobody waits for an accelerator to look at its own.
-
-    >>> check_correct(torch.tensor([1.0, 0.0]), 2)
-    """
-    if not isinstance(correct, Tensor) or correct.shape != (examples,):
-        shape = "x".join(map(str, getattr(correct, "shape", (type(correct).__name__,)))) or "a single truth value"
-        raise UserError(
-            f"correct is of shape {shape}, the batch has {examples} examples",
-            allowed=f"a tensor of whether each answer was right, shape {examples}",
-        )
-    looked_at = correct.dtype != torch.bool and correct.device.type == "cpu"
-    if looked_at and not bool(((correct == 0) | (correct == 1)).all()):
-        raise UserError("correct holds what is neither right nor wrong; nothing was recorded", allowed="true or false")
-
-
 def smoothing_floor(smoothing: float, classes: int) -> float:
     """The smallest cross-entropy there is with label smoothing over `classes` classes, nats.
 

@@ -18,7 +18,6 @@ while the rate rises, in a warm-up, every step counts whole.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from engram.grammar import switch
 from engram.review import recall, reviewer_state
 from engram.review.calibration import Link
 from engram.review.calibration import measure as calibrated
+from engram.review.checks import check_correct, check_course, check_finite, check_losses, check_places, check_rate
 from engram.review.epochs import Epochs
 from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, Observed
@@ -247,52 +247,49 @@ class Reviewer:
             weights = more if weights is None else weights * more
         return losses if weights is None else losses * weights.to(losses.dtype)
 
-    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+    def grade(
+        self,
+        losses: Tensor,
+        *,
+        correct: Tensor | None = None,
+        lr: float | None = None,
+        shown: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Record what the next batch's visits showed, and return the mean of its weighted losses, to minimise.
 
         Args:
             losses: (B,) with their graph.
             correct: (B,) whether the answers were right, where recall is measured so.
             lr: the learning rate of this step, for the clock.
+            shown: (B,) losses to record instead of those to minimise, as of the larger part of a mixed picture alone.
+            places: (B,) whose they are: places in the batch, where they are not in its order.
 
         Raises:
             UserError: no batch is waiting; losses or answers of another length, or losses that are not finite: nothing
                 is recorded. Where losses are on an accelerator, which nobody waits for, those that are not finite are
                 found at the end of the round, and nothing of that round is recorded.
         """
-        self.expect(losses, correct)
+        for some in (losses,) if shown is None else (losses, shown):
+            self.expect(some, correct)
+            check_finite(some)
         check_rate(lr)
-        if losses.device.type == "cpu":
-            recall.check_finite(losses)
+        check_places(places, len(losses))
+        rows = None if places is None else self.waiting[places.long().cpu()]
         weighted = self.weigh(losses).mean()
-        self.observe(losses.detach(), correct=correct, lr=lr)
+        self.observe((losses if shown is None else shown).detach(), correct=correct, lr=lr, rows=rows)
         return weighted
 
     def expect(self, losses: Tensor, correct: Tensor | None = None) -> None:
         """Refuse losses and answers that are not those of the batch that waits to be graded."""
-        if not isinstance(losses, Tensor) or not losses.is_floating_point():
-            kind = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
-            raise UserError(
-                f"losses are {kind}, not a tensor of floating-point numbers",
-                allowed="one loss an example, with its graph",
-                then='compute them with reduction="none"',
-            )
         if self.round_is_over:
             raise UserError(
                 "there is no batch to grade: every batch of this round is graded already",
                 allowed="one grade a batch",
                 then="call grade once for each batch, in the order they come",
             )
-        wanted = len(self.waiting)
-        if losses.ndim != 1 or len(losses) != wanted:
-            shape = "x".join(map(str, losses.shape)) or "a single number"
-            raise UserError(
-                f"losses are of shape {shape}, the batch has {wanted} examples",
-                allowed=f"one loss an example, shape {wanted}",
-                then='compute them with reduction="none"',
-            )
-        if correct is not None:
-            recall.check_correct(correct, wanted)
+        check_losses(losses, len(self.waiting))
+        check_correct(correct, len(self.waiting))
 
     def observe(
         self,
@@ -470,36 +467,6 @@ def _once_a_batch(observed: Observed, examples: int) -> Observed:
     again = torch.zeros_like(keys, dtype=torch.bool)
     again[1:] = keys[order][1:] == keys[order][:-1]
     return observed.at(order[~again].sort().values) if bool(again.any()) else observed
-
-
-def check_course(examples: int, batch_size: int, epochs: float, seed: int = 0) -> None:
-    """Refuse numbers of which no rounds can be made."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise UserError(
-            f"nothing to review: batch_size is {batch_size!r}", allowed="a whole number of examples, 1 or more"
-        )
-    if not isinstance(epochs, Real) or not 0 < epochs < math.inf:
-        raise UserError(
-            f"nothing to review: epochs is {epochs!r}",
-            allowed="a number above 0: visits divided by the number of examples",
-        )
-    if isinstance(examples, bool) or not isinstance(examples, Integral):
-        raise UserError(
-            f"nothing to review: {type(examples).__name__} is no number of examples", allowed="len(dataset)"
-        )
-    if examples < 1:
-        raise UserError(f"nothing to review: {examples} examples")
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise UserError(f"seed cannot be {seed!r}", allowed="a whole number")
-
-
-def check_rate(lr: float | None) -> None:
-    """Refuse a learning rate by which no clock can go."""
-    number = isinstance(lr, Real) and not isinstance(lr, bool)
-    if lr is not None and not (number and 0 <= lr < math.inf):
-        raise UserError(
-            f"lr cannot be {lr!r}; nothing was recorded", allowed="the learning rate of the step, 0 or more"
-        )
 
 
 PERMUTATION = 2**40  # a round that never comes: the draw of the permuted control

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from engram.errors import UserError, nearest
-from engram.review import export, methods, recall
+from engram.review import export, methods
+from engram.review.checks import check_correct, check_course, check_finite, check_losses, check_state
 from engram.review.labels import as_labels
 from engram.review.ledger import RECALLED, Ledger, fingerprint
 from engram.review.method import Method
-from engram.review.reviewer import Reviewer, check_course, generator
+from engram.review.reviewer import Reviewer, generator
 
 
 class ReviewSampler(torch.utils.data.Sampler[list[int]]):
@@ -170,13 +171,23 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             batches = [self.bundles[int(batch)] for batch in batches]
         return batches if self.shard is None else [self.shard[batch] for batch in batches]
 
-    def grade(self, losses: Tensor, *, correct: Tensor | None = None, lr: float | None = None) -> Tensor:
+    def grade(
+        self,
+        losses: Tensor,
+        *,
+        correct: Tensor | None = None,
+        lr: float | None = None,
+        shown: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Record what the next batch showed, and return the weighted mean of its losses, to minimise.
 
         Args:
             losses: (B,) one for each example of the batch, in its order, with their graph.
             correct: (B,) whether the answers were right, where recall is measured so.
             lr: the learning rate of the step; taken from the optimizer where that was given.
+            shown: (B,) losses to record instead of those to minimise: of a mixed picture, that of its larger part.
+            places: (B,) whose they are: places in the batch, where they are not in its order.
 
         Raises:
             UserError: no batch waits, as where one is graded twice; losses or answers of another length, or losses that
@@ -192,8 +203,10 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
         if lr is None and self.optimizer is not None:
             lr = float(self.optimizer.param_groups[0]["lr"])
         if self.bundles is not None:
+            shown = None if shown is None else self._as_one(shown, None)[0]
             losses, correct = self._as_one(losses, correct)
-        weighted = self.reviewer.grade(losses, correct=correct, lr=lr)
+            places = None  # whichever example it is, the batch is the same
+        weighted = self.reviewer.grade(losses, correct=correct, lr=lr, shown=shown, places=places)
         self.graded += 1
         return weighted
 
@@ -210,22 +223,14 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
 
     def _as_one(self, losses: Tensor, correct: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The mean of a bundle's losses, and whether most of its answers were right."""
-        if self.bundles is None or self.reviewer.round_is_over or not isinstance(losses, Tensor):
+        if self.bundles is None or self.reviewer.round_is_over:
             return losses, correct  # the reviewer says what is wrong
         wanted = len(self.bundles[int(self.reviewer.waiting)])
-        if losses.shape != (wanted,):
-            shape = "x".join(map(str, losses.shape)) or "a single number"
-            raise UserError(
-                f"losses are of shape {shape}, the batch has {wanted} examples",
-                allowed=f"one loss an example, shape {wanted}",
-                then='compute them with reduction="none"',
-            )
-        if losses.device.type == "cpu":
-            recall.check_finite(losses)
-        if correct is None:
-            return losses.mean()[None], None
-        recall.check_correct(correct, wanted)
-        return losses.mean()[None], (correct.float().mean() >= RECALLED)[None]
+        check_losses(losses, wanted)
+        check_finite(losses)
+        check_correct(correct, wanted)
+        right = None if correct is None else (correct.float().mean() >= RECALLED)[None]
+        return losses.mean()[None], right
 
     def grow(self, examples: int, labels: Tensor | Sequence[int] | None = None) -> None:
         """The data set has more examples now, at its end; they are new in the next round.
@@ -303,12 +308,6 @@ class ReviewSampler(torch.utils.data.Sampler[list[int]]):
             raise UserError(f"this is the state of another review: its unit is {unit!r}, not {self.unit!r}")
         self.reviewer.load_state_dict(state["reviewer"], grown=may_grow)
         self.handed, self.graded, self.handed_all = 0, 0, False
-
-
-def check_state(state: Any) -> None:
-    """Refuse what is no state at all."""
-    if not isinstance(state, Mapping):
-        raise UserError(f"{type(state).__name__} is no state of a review", allowed="what state_dict() gave")
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -39,10 +39,10 @@ from torch import Tensor
 from engram.errors import UserError, nearest
 from engram.grammar import switch
 from engram.review import recall, stream_methods, stream_tree
+from engram.review.checks import check_correct, check_finite, check_losses, check_rate, check_state
 from engram.review.ledger import COLUMNS, Ledger, Observed
 from engram.review.memory import Record
-from engram.review.reviewer import CLOCKS, PERMUTATION, check_rate, generator
-from engram.review.sampler import check_state
+from engram.review.reviewer import CLOCKS, PERMUTATION, generator
 from engram.review.stream_methods import Held, StreamMethod
 from engram.review.stream_store import Store
 from engram.review.stream_tree import Column
@@ -235,11 +235,10 @@ class ReviewStream:
         waiting = self._expect(losses)
         mean = losses.mean() if weights is None else _weighted(losses, weights)
         shown = losses.detach().to("cpu", torch.float32)
-        recall.check_finite(shown)
+        check_finite(shown)
         check_rate(lr)
-        if correct is not None:
-            recall.check_correct(correct, len(losses))
-            correct = correct.detach().cpu()
+        check_correct(correct, len(losses))
+        correct = None if correct is None else correct.detach().cpu()
         grades = recall.grade(shown, correct, measure=self.measure)
         if lr is None and self.optimizer is not None:
             lr = float(self.optimizer.param_groups[0]["lr"])
@@ -267,21 +266,7 @@ class ReviewStream:
                 allowed="one grade a batch",
                 then="x, y = stream.mix(x, y) first",
             )
-        if not isinstance(losses, Tensor) or not losses.is_floating_point():
-            kind = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
-            raise UserError(
-                f"losses are {kind}, not a tensor of floating-point numbers",
-                allowed="one loss an example, with its graph",
-                then='compute them with reduction="none", of what stream.mix returned',
-            )
-        wanted = len(self.waiting)
-        if losses.ndim != 1 or len(losses) != wanted:
-            shape = "x".join(map(str, losses.shape)) or "a single number"
-            raise UserError(
-                f"losses are of shape {shape}, the batch has {wanted} examples, {self.reviewed} of them reviewed",
-                allowed=f"one loss an example, shape {wanted}",
-                then='compute them with reduction="none", of what stream.mix returned',
-            )
+        check_losses(losses, len(self.waiting), of=f", {self.reviewed} of them reviewed")
         return self.waiting
 
     def _review(self, places: Tensor, losses: Tensor, grades: Tensor) -> None:

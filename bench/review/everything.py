@@ -90,7 +90,8 @@ run.py decide cifar10-three --budgets 0.5 0.25 0.75 --only shuffle infobatch for
 run.py decide cifar10-three --budgets 1.0 --only shuffle infobatch forgetting_curve auto --controls permuted
 run.py decide cifar10-three-wide --tuned cifar10-three --budgets 0.25 0.5 0.75 \
 --only shuffle infobatch forgetting_curve auto --controls permuted
-run.py decide cifar10-three-wide --tuned cifar10-three --budgets 1.0 --only shuffle infobatch auto --controls
+run.py decide cifar10-three-wide --tuned cifar10-three --budgets 1.0 \
+--only shuffle infobatch forgetting_curve auto --controls
 run.py ablate cifar10-three --seeds 3 --changes "save auto" "save auto, not asked"
 run.py ablate cifar10-three --seeds 3 --changes "save 0.3" "last phase 0.25" "rate 3" "floor 0.25" "exponent 1" \
 "window 0.25" "save auto, not asked, rate 3"

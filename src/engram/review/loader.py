@@ -155,10 +155,8 @@ class ReviewLoader:
             yield batch
 
     def _refuse_ungraded(self) -> None:
-        waiting, then = (
-            self.waiting,
-            "call loader.grade(losses) once for each batch, or loader.skip() where it is left out",
-        )
+        waiting = self.waiting
+        then = "call loader.grade(losses) once for each batch, or loader.skip() where it is left out"
         if self.ahead <= 1:  # graded one by one: they are the last ones that came
             raise UserError(f"{waiting:,} batches were not graded", then=then)
         self.sampler.reviewer.give_up()

@@ -128,16 +128,21 @@ class Reviewer:
         return len(self.ledger)
 
     @property
+    def next_batch(self) -> int:
+        """Examples of a batch in a round that begins now: as many as were asked for, or all while there are fewer."""
+        return min(self.asked_batch, len(self))
+
+    @property
     def steps_per_pass(self) -> int:
         """Batches of one visit to every example."""
-        number = len(self.ledger) / min(self.asked_batch, len(self.ledger))
+        number = len(self) / self.next_batch
         return max(1, int(number) if self.drop_last else math.ceil(number))
 
     @property
     def rounds(self) -> int:
         if self.planned is not None:
             return len(self.planned)
-        least = max(1, int(self.method.least_share * len(self)) // min(self.asked_batch, len(self)))
+        least = max(1, int(self.method.least_share * len(self)) // self.next_batch)
         return math.ceil(self.total_steps / least)
 
     @property
@@ -175,7 +180,7 @@ class Reviewer:
             self.order, self.position = self.order[:0], 0
             return
         self.round += 1
-        self.batch_size = min(self.asked_batch, len(self))  # the data set may have been smaller than a batch
+        self.batch_size = self.next_batch
         left = self.total_steps - self.steps
         plan = self.planned or []
         planned = self.round < len(plan)
